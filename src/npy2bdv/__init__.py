@@ -1,0 +1,1 @@
+"""Write, stream, read and edit BigDataViewer / BigStitcher datasets from numpy."""
