@@ -1,0 +1,358 @@
+"""Affine transforms: where a pixel lies in the world."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Literal, Self, SupportsFloat, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from npy2bdv.errors import InvalidInputError
+
+Axis = Literal["x", "y", "z"]
+
+# Below this ratio of the smallest to the largest singular value (rows and columns scaled to 1 first) an
+# inverse keeps fewer than four digits: of no use for placing pixels.
+_SINGULAR = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """A 3x4 affine transform, acting on column vectors (x, y, z, 1).
+
+    Integer coordinates are pixel centres. ``np.asarray(affine)`` is the 3x4 matrix. ``a @ b`` applies ``b``
+    first, then ``a``. The constructor judges no value, since a file may hold any; `from_array` does.
+
+    Parameters
+    ----------
+    values
+        The 12 numbers, row by row, as BDV's XML lists them: m00 m01 m02 tx, m10 m11 m12 ty, m20 m21 m22 tz.
+
+    Examples
+    --------
+    >>> calibration = Affine.scale((1, 1, 2.5))
+    >>> stage = Affine.translation((100, 0, 0))
+    >>> (stage @ calibration).apply((1, 2, 4))
+    array([101.,   2.,  10.])
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(map(float, self.values))
+        if len(values) != 12:
+            raise InvalidInputError(f"an affine has 12 numbers, row by row; found {len(values)}")
+        object.__setattr__(self, "values", values)
+
+    @classmethod
+    def from_array(cls, array: "ArrayLike | Affine") -> Self:
+        """Take a matrix that a person or a program has made, and refuse what cannot be an affine.
+
+        Parameters
+        ----------
+        array
+            3x4, or 4x4 with the last row 0 0 0 1, or an `Affine`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the shape or the last row is another, or a value is NaN, infinite or not a real number.
+        """
+        wanted = "give 3x4 numbers, or 4x4 with the last row 0 0 0 1"
+        try:
+            matrix = np.asarray(array)
+        except ValueError:
+            raise InvalidInputError(f"the affine is ragged: its rows differ in length; {wanted}") from None
+        if matrix.shape not in ((3, 4), (4, 4)):
+            raise InvalidInputError(f"the affine has the shape {matrix.shape}; {wanted}")
+        if matrix.dtype.kind not in "iuf":
+            raise InvalidInputError(f"the affine holds {matrix.dtype}, not real numbers; {wanted}")
+        if not np.isfinite(matrix).all():
+            row, column = np.argwhere(~np.isfinite(matrix))[0]
+            found = matrix[row, column]
+            raise InvalidInputError(
+                f"the affine holds {found} in row {row}, column {column}; give finite numbers"
+            )
+        if len(matrix) == 4 and matrix[3].tolist() != [0, 0, 0, 1]:
+            raise InvalidInputError(
+                f"the last row of the 4x4 affine is {matrix[3].tolist()}; it must be 0 0 0 1"
+            )
+        return cls(values=tuple(matrix[:3].ravel().tolist()))
+
+    @classmethod
+    def identity(cls) -> Self:
+        """Return the transform that moves nothing."""
+        return cls._from_diagonal((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+
+    @classmethod
+    def translation(cls, offset_xyz: Iterable[SupportsFloat]) -> Self:
+        """Move by an offset."""
+        return cls._from_diagonal((1.0, 1.0, 1.0), _three(offset_xyz, "offset"))
+
+    @classmethod
+    def scale(cls, factors_xyz: Iterable[SupportsFloat]) -> Self:
+        """Multiply each axis, about pixel (0, 0, 0); this is what BDV calls calibration."""
+        factors = _three(factors_xyz, "scale")
+        if 0.0 in factors:
+            raise InvalidInputError(
+                f"a scale of 0 flattens the image: found {factors}; give factors other than 0"
+            )
+        return cls._from_diagonal(factors, (0.0, 0.0, 0.0))
+
+    @classmethod
+    def crop(cls, start_xyz: Iterable[SupportsFloat]) -> Self:
+        """Map pixels of a cropped image to pixels of the whole one.
+
+        Parameters
+        ----------
+        start_xyz
+            The first pixel kept, in pixels of the whole image; negative where its low side was padded.
+        """
+        return cls._from_diagonal((1.0, 1.0, 1.0), _three(start_xyz, "first kept pixel"))
+
+    @classmethod
+    def binning(cls, factors_xyz: Iterable[SupportsIndex]) -> Self:
+        """Map pixels of an image averaged over blocks to pixels of the original.
+
+        The centre of a block of f pixels lies (f - 1) / 2 behind the centre of its first pixel. BDV places
+        the levels of its pyramids in this way (``MipmapTransforms`` of bigdataviewer-core).
+
+        Parameters
+        ----------
+        factors_xyz
+            Block lengths, in pixels, each at least 1.
+        """
+        factors = tuple(map(index, factors_xyz))
+        if len(factors) != 3 or min(factors) < 1:
+            raise InvalidInputError(f"binning takes three factors of at least 1 (x, y, z); found {factors}")
+        return cls._from_diagonal(tuple(map(float, factors)), tuple((f - 1) / 2 for f in factors))
+
+    @classmethod
+    def flip(cls, axis: Axis, size: SupportsIndex) -> Self:
+        """Reverse one axis of an image.
+
+        Parameters
+        ----------
+        axis
+            The axis that is reversed.
+        size
+            Length of the image along it, in pixels: pixel 0 and pixel ``size - 1`` change places.
+        """
+        if index(size) < 1:
+            raise InvalidInputError(
+                f"an image of {size} pixels cannot be flipped; give its size along {axis}"
+            )
+        diagonal, offset = [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+        diagonal[_number(axis)] = -1.0
+        offset[_number(axis)] = float(index(size) - 1)
+        return cls._from_diagonal(diagonal, offset)
+
+    @classmethod
+    def rotation(cls, axis: Axis, degrees: float, *, about_xyz: Iterable[SupportsFloat] = (0, 0, 0)) -> Self:
+        """Turn about a line that is parallel to an axis.
+
+        Right-handed: seen from the tip of the axis, positive degrees turn counter-clockwise (z turns x to y,
+        x turns y to z, y turns z to x). BDV shows y downwards and looks along z, from its tail: on the screen
+        a positive turn about z is clockwise. Whole quarter turns are exact.
+
+        Parameters
+        ----------
+        axis
+            The axis about which to turn.
+        degrees
+            The angle.
+        about_xyz
+            A point that stays where it is. `centre_xyz` gives that of a volume.
+
+        Examples
+        --------
+        >>> turn = Affine.rotation("z", 90, about_xyz=centre_xyz((101, 201, 50)))
+        >>> turn.apply((100, 100, 0))
+        array([ 50., 150.,   0.])
+
+        Pixels of unequal sides are scaled first, and the centre with them:
+
+        >>> calibration = Affine.scale((0.5, 0.5, 2))
+        >>> centre = calibration.apply(centre_xyz((101, 201, 50)))
+        >>> turned = Affine.rotation("y", 45, about_xyz=centre) @ calibration
+        """
+        if not math.isfinite(degrees):
+            raise InvalidInputError(f"cannot turn by {degrees} degrees; give a finite angle")
+        within = math.remainder(degrees, 360.0)
+        quarters = round(within / 90.0)
+        rest = math.radians(within - 90.0 * quarters)
+        cos, sin = math.cos(rest), math.sin(rest)
+        for _ in range(quarters % 4):
+            cos, sin = -sin, cos
+        k = _number(axis)
+        i, j = (k + 1) % 3, (k + 2) % 3
+        linear = np.eye(3)
+        linear[[i, j], [i, j]] = cos
+        linear[i, j], linear[j, i] = -sin, sin
+        about = np.array(_three(about_xyz, "point to turn about"))
+        return cls._from_parts(linear, about - linear @ about)
+
+    @classmethod
+    def shear(cls, axis: Axis, *, by: Axis, factor: SupportsFloat) -> Self:
+        """Move one axis in proportion to another: ``axis += factor * by``.
+
+        Parameters
+        ----------
+        axis
+            The axis that is moved.
+        by
+            The axis on which the move depends.
+        factor
+            How far, in units of ``axis`` per unit of ``by``.
+
+        Examples
+        --------
+        >>> Affine.shear("x", by="z", factor=0.5).apply((10, 20, 4))
+        array([12., 20.,  4.])
+        """
+        if axis == by:
+            raise InvalidInputError(
+                f"a shear needs two axes, found {axis!r} twice; use Affine.scale to stretch one"
+            )
+        if not math.isfinite(float(factor)):
+            raise InvalidInputError(f"cannot shear by {factor}; give a finite factor")
+        linear = np.eye(3)
+        linear[_number(axis), _number(by)] = float(factor)
+        return cls._from_parts(linear, np.zeros(3))
+
+    @property
+    def linear(self) -> NDArray[np.float64]:
+        """The 3x3 part that turns, scales and shears; a fresh array."""
+        return np.asarray(self)[:, :3]
+
+    @property
+    def translation_xyz(self) -> tuple[float, float, float]:
+        """Where pixel (0, 0, 0) goes."""
+        return self.values[3], self.values[7], self.values[11]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return all(map(math.isfinite, self.values))
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether there is no usable way back from world to pixels.
+
+        Rows and columns are scaled to a largest value of about 1 first, so that neither unit nor anisotropy
+        matters: a voxel of 4e-7 m is not singular. Singular is what then has singular values in a ratio below
+        1e-12, a row or column of zeros, or a linear part that is not finite.
+        """
+        return self._balanced() is None
+
+    def inverse(self) -> Self:
+        """Return the way back.
+
+        Raises
+        ------
+        InvalidInputError
+            If the transform is singular (see `is_singular`) or a value is not finite.
+        """
+        balanced = self._balanced()
+        if balanced is None or not self.is_finite:
+            raise InvalidInputError(
+                f"the affine {self.values} has no inverse: it flattens the image or is not finite"
+            )
+        matrix, rows, columns = balanced
+        linear = np.ldexp(np.linalg.inv(matrix), -columns[:, None] - rows)
+        return self._from_parts(linear, -(linear @ np.array(self.translation_xyz)))
+
+    def apply(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Move points.
+
+        Parameters
+        ----------
+        points_xyz
+            Coordinates (x, y, z) in the last axis: shape (3,) or (..., 3).
+
+        Returns
+        -------
+        :
+            The moved points, in the same shape, float64.
+        """
+        points = np.asarray(points_xyz, dtype=np.float64)
+        if points.shape[-1:] != (3,):
+            raise InvalidInputError(f"points have the shape {points.shape}; the last axis must be (x, y, z)")
+        moved: NDArray[np.float64] = points @ self.linear.T + np.array(self.translation_xyz)
+        return moved
+
+    def __matmul__(self, inner: "Affine") -> Self:
+        """Return the transform that applies ``inner`` first, then this one."""
+        if not isinstance(inner, Affine):
+            return NotImplemented
+        # Written out: on so few numbers faster than numpy, and the same to the last bit on every machine.
+        v = inner.values
+        result: list[float] = []
+        for row in (0, 4, 8):
+            a, b, c, t = self.values[row : row + 4]
+            result += (a * v[i] + b * v[i + 4] + c * v[i + 8] for i in range(3))
+            result.append(a * v[3] + b * v[7] + c * v[11] + t)
+        return type(self)(values=tuple(result))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float64]:
+        """Return the 3x4 matrix for ``np.asarray``; always a fresh array."""
+        if copy is False:
+            raise ValueError("an Affine holds no array: its matrix is always a fresh one")
+        return np.array(self.values, dtype=np.float64 if dtype is None else dtype).reshape(3, 4)
+
+    @classmethod
+    def _from_diagonal(cls, diagonal: Sequence[float], offset: Sequence[float]) -> Self:
+        (a, b, c), (x, y, z) = diagonal, offset
+        return cls(values=(a, 0.0, 0.0, x, 0.0, b, 0.0, y, 0.0, 0.0, c, z))
+
+    @classmethod
+    def _from_parts(cls, linear: NDArray[np.float64], offset: NDArray[np.float64]) -> Self:
+        matrix = np.column_stack((linear, offset)) + 0.0  # no -0.0
+        return cls(values=tuple(matrix.ravel().tolist()))
+
+    def _balanced(self) -> tuple[NDArray[np.float64], NDArray[np.int_], NDArray[np.int_]] | None:
+        """Scale rows, then columns by powers of two, which is exact; None if singular.
+
+        Returns the scaled linear part and the exponents taken out of its rows and columns.
+        """
+        linear = self.linear
+        if not np.isfinite(linear).all():
+            return None
+        size = np.abs(linear)
+        if not (size.any(axis=0).all() and size.any(axis=1).all()):
+            return None
+        rows = np.frexp(size.max(axis=1))[1]
+        linear = np.ldexp(linear, -rows[:, None])
+        columns = np.frexp(np.abs(linear).max(axis=0))[1]
+        linear = np.ldexp(linear, -columns)
+        singular_values = np.linalg.svd(linear, compute_uv=False)
+        return None if singular_values[-1] < _SINGULAR * singular_values[0] else (linear, rows, columns)
+
+
+def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
+    """Give the centre of a volume of so many pixels: (size - 1) / 2, since pixel centres are integers.
+
+    Examples
+    --------
+    >>> centre_xyz((2048, 2048, 101))
+    (1023.5, 1023.5, 50.0)
+    """
+    size = tuple(map(index, size_xyz))
+    if len(size) != 3 or min(size) < 1:
+        raise InvalidInputError(f"a volume has three sizes of at least 1 (x, y, z); found {size}")
+    return (size[0] - 1) / 2, (size[1] - 1) / 2, (size[2] - 1) / 2
+
+
+def _number(axis: Axis) -> int:
+    if axis not in ("x", "y", "z"):
+        raise InvalidInputError(f"there is no axis {axis!r}; give 'x', 'y' or 'z'")
+    return "xyz".index(axis)
+
+
+def _three(numbers: Iterable[SupportsFloat], what: str) -> tuple[float, ...]:
+    found = tuple(map(float, numbers))
+    if len(found) != 3 or not all(map(math.isfinite, found)):
+        raise InvalidInputError(f"the {what} takes three finite numbers (x, y, z); found {found}")
+    return found
