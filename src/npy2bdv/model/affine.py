@@ -124,9 +124,7 @@ class Affine:
         factors_xyz
             Block lengths, in pixels, each at least 1.
         """
-        factors = tuple(map(index, factors_xyz))
-        if len(factors) != 3 or min(factors) < 1:
-            raise InvalidInputError(f"binning takes three factors of at least 1 (x, y, z); found {factors}")
+        factors = _three_counts(factors_xyz, "binning")
         return cls._from_diagonal(tuple(map(float, factors)), tuple((f - 1) / 2 for f in factors))
 
     @classmethod
@@ -339,10 +337,8 @@ def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
     >>> centre_xyz((2048, 2048, 101))
     (1023.5, 1023.5, 50.0)
     """
-    size = tuple(map(index, size_xyz))
-    if len(size) != 3 or min(size) < 1:
-        raise InvalidInputError(f"a volume has three sizes of at least 1 (x, y, z); found {size}")
-    return (size[0] - 1) / 2, (size[1] - 1) / 2, (size[2] - 1) / 2
+    x, y, z = _three_counts(size_xyz, "size of a volume")
+    return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
 
 
 def _number(axis: Axis) -> int:
@@ -355,4 +351,15 @@ def _three(numbers: Iterable[SupportsFloat], what: str) -> tuple[float, ...]:
     found = tuple(map(float, numbers))
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise InvalidInputError(f"the {what} takes three finite numbers (x, y, z); found {found}")
+    return found
+
+
+def _three_counts(numbers: Iterable[SupportsIndex], what: str) -> tuple[int, ...]:
+    wanted = f"the {what} takes three integers of at least 1 (x, y, z)"
+    try:
+        found = tuple(map(index, numbers))
+    except TypeError:
+        raise InvalidInputError(f"{wanted}; found {numbers}") from None
+    if len(found) != 3 or min(found) < 1:
+        raise InvalidInputError(f"{wanted}; found {found}")
     return found

@@ -16,8 +16,8 @@ Region = tuple[slice, slice, slice]
 class Pyramid:
     """The levels of an image of one shape.
 
-    A region is three slices (z, y, x), counted from 0, without steps. Those given may leave out bounds or reach
-    beyond the image, which clips them; those returned have both bounds and lie inside the image.
+    A region is three slices (z, y, x), counted from 0, without steps. Those given may leave out bounds or
+    reach beyond the image, which clips them; those returned have both bounds and lie inside the image.
 
     Parameters
     ----------
@@ -120,7 +120,8 @@ def propose(
     voxel_size_xyz
         Size of a voxel (x, y, z), in any unit.
     max_elements
-        How many pixels a chunk may hold. BDV takes 4096, which suits its display; larger ones write faster.
+        How many pixels a chunk should hold (BDV leaves more where voxels are very unequal). BDV takes 4096,
+        which suits its display; larger chunks write faster.
 
     Returns
     -------
