@@ -1,0 +1,208 @@
+"""What a storage format offers: the protocols that every format satisfies, and its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from npy2bdv.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from npy2bdv.model.pyramid import Pyramid, Region, Zyx
+    from npy2bdv.model.spimdata import ViewId
+
+Payload = bytes | memoryview
+"""One chunk as it lies on disk."""
+
+FormatName = Literal["hdf5"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """How chunks are compressed. `level` is None where the codec has none, or for its fast default."""
+
+    name: str
+    level: int | None = None
+
+
+RAW = Codec(name="none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatCard:
+    """What a format is called, what it can do, and which programs open it.
+
+    `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
+    size of an uncompressed chunk that the format cannot hold.
+    """
+
+    name: FormatName
+    loader: str
+    suffixes: tuple[str, ...]
+    pixel_types: tuple[str, ...]
+    codecs: dict[str, range | None]
+    default_chunk: Zyx
+    max_chunk_bytes: int
+    concurrent: bool
+    opens: str
+
+    def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
+        """Return the codec that a user asked for by name, or by name and level.
+
+        Raises
+        ------
+        InvalidInputError
+            If the format has no such codec or level.
+        """
+        if isinstance(compression, Codec):
+            return compression
+        name, level = (compression, None) if not isinstance(compression, tuple) else compression
+        name = "none" if name is None else name
+        if name not in self.codecs:
+            raise InvalidInputError(
+                f"compression {compression!r} is not known to {self.name}; it has "
+                + ", ".join(map(repr, self.codecs))
+            )
+        levels = self.codecs[name]
+        if level is not None and (levels is None or level not in levels):
+            known = "no levels" if levels is None else f"the levels {levels.start} to {levels.stop - 1}"
+            raise InvalidInputError(f"compression level {level!r} is not known: {name} has {known}")
+        return Codec(name=name, level=level)
+
+    def check(self, pyramid: Pyramid, dtype: np.dtype[np.generic]) -> None:
+        """Refuse what the format cannot hold, before anything is created.
+
+        Raises
+        ------
+        InvalidInputError
+            If the pixel type is not known to the format, or a chunk is too large for it.
+        """
+        if dtype.name not in self.pixel_types:
+            raise InvalidInputError(
+                f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
+                + ", ".join(self.pixel_types)
+            )
+        for chunk in pyramid.chunks:
+            nbytes = chunk[0] * chunk[1] * chunk[2] * dtype.itemsize
+            if nbytes >= self.max_chunk_bytes:
+                raise InvalidInputError(
+                    f"a block of {chunk} pixels of {dtype.name} has {nbytes} bytes; {self.name} holds "
+                    f"blocks below {self.max_chunk_bytes} bytes: choose a smaller one"
+                )
+
+
+class LevelArray(Protocol):
+    """The pixels of one level of one view.
+
+    `encode` may run in any thread; `put` in one thread at a time for each container unless its card
+    says `concurrent`. `shape` and `chunk` are (z, y, x).
+    """
+
+    @property
+    def shape(self) -> Zyx:
+        """Size in pixels (z, y, x)."""
+        ...
+
+    @property
+    def chunk(self) -> Zyx:
+        """Size of a chunk (z, y, x)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Pixel type, in the machine's byte order."""
+        ...
+
+    @property
+    def nbytes_on_disk(self) -> int:
+        """How many bytes the level takes on disk."""
+        ...
+
+    def read(self, region: Region) -> NDArray[np.generic]:
+        """Return the pixels of a region inside the level."""
+        ...
+
+    def encode(self, block: NDArray[np.generic]) -> Payload:
+        """Return one whole, contiguous chunk as it lies on disk; it may share the block's memory."""
+        ...
+
+    def put(self, place: Zyx, payload: Payload) -> None:
+        """Store a chunk at a place (z, y, x) of the chunk grid."""
+        ...
+
+
+class Container(Protocol):
+    """The pixels of a dataset on disk."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        ...
+
+    @property
+    def card(self) -> FormatCard:
+        """What its format can do."""
+        ...
+
+    def factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
+        """Return the downsampling factors (z, y, x) of the levels of a setup."""
+        ...
+
+    def views(self) -> Iterator[ViewId]:
+        """Iterate over the views of which something is stored."""
+        ...
+
+    def has(self, view: ViewId, level: int = 0) -> bool:
+        """Tell whether a level of a view is stored."""
+        ...
+
+    def level(self, view: ViewId, level: int) -> LevelArray:
+        """Return one level of a view.
+
+        Raises
+        ------
+        MissingKeyError
+            If it is not stored.
+        """
+        ...
+
+    def declare(
+        self, view: ViewId, pyramid: Pyramid, dtype: np.dtype[np.generic], codec: Codec
+    ) -> tuple[LevelArray, ...]:
+        """Create the images of all levels of a view, in place of those that were there."""
+        ...
+
+    def add_levels(
+        self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[np.generic], codec: Codec
+    ) -> tuple[LevelArray, ...]:
+        """Create the images of the levels from `first` on beside those that are there."""
+        ...
+
+    def note_times(self, times: Iterable[int]) -> None:
+        """Make time points known that may have no image (some readers need a place for each)."""
+        ...
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        ...
+
+    def close(self) -> None:
+        """Close the files. A second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,39 @@
+"""Chunk <-> bytes. Knows no file; everything that takes time releases the GIL."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from isal import isal_zlib
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FAST_LEVEL = 1
+"""What "gzip" alone means: with the shuffle before it, isal's level 1 is several times faster than zlib's
+and no larger (camera data)."""
+
+
+def shuffle(block: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return the bytes of a contiguous block sorted by significance, as HDF5's shuffle filter stores them."""
+    size = block.dtype.itemsize
+    flat = block.reshape(-1)
+    out = np.empty((size, flat.size), np.uint8)
+    if size == 2 and flat.dtype.isnative and np.little_endian:
+        # three times faster than strided copies: the high byte by a shift, the low byte by a narrowing copy
+        words = flat.view(np.uint16)
+        np.copyto(out[0], words, casting="unsafe")
+        np.right_shift(words, 8, out=out[1], casting="unsafe")
+    else:
+        np.copyto(out, flat.view(np.uint8).reshape(flat.size, size).T)
+    return out.reshape(-1)
+
+
+def deflate(data: NDArray[np.uint8], level: int | None) -> bytes:
+    """Return a zlib stream: levels 1 to 3 by isal, 4 to 9 by zlib (10 to 20 times slower, 1 % smaller)."""
+    level = FAST_LEVEL if level is None else level
+    if 1 <= level <= 3:
+        return isal_zlib.compress(data.data, level)
+    return zlib.compress(data.data, level)

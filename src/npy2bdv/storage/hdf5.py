@@ -1,0 +1,303 @@
+"""BigDataViewer's HDF5 layout (``bdv.hdf5``, formats.md 2). The only file that builds its paths."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+
+from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.model.spimdata import ViewId
+from npy2bdv.storage.base import RAW, Codec, FormatCard, Payload
+from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from npy2bdv.model.pyramid import Pyramid, Region, Zyx
+
+PIXEL_TYPES = (
+    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
+)  # fmt: skip
+
+CARD = FormatCard(
+    name="hdf5",
+    loader="bdv.hdf5",
+    suffixes=(".h5", ".hdf5"),
+    pixel_types=PIXEL_TYPES,
+    codecs={"none": None, "gzip": range(10), "lzf": None},
+    default_chunk=(4, 256, 256),
+    max_chunk_bytes=2**32,
+    concurrent=False,
+    opens="Fiji (BigDataViewer, BigStitcher), Bio-Formats, Imaris (uncompressed, one level)",
+)
+
+_VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
+
+# Chunks of one plane's row stay in memory, so that reading plane by plane decodes each chunk once.
+_READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
+
+
+def _setup_path(setup: int) -> str:
+    return f"s{setup:02d}"
+
+
+def _view_path(view: ViewId) -> str:
+    return f"t{view.time:05d}/{_setup_path(view.setup)}"
+
+
+def _cells_path(view: ViewId, level: int) -> str:
+    return f"{_view_path(view)}/{level}/cells"
+
+
+class Hdf5Container:
+    """One HDF5 file (and the partitions that it links to).
+
+    Pickles without its open file, and opens it again on use (for reading only).
+    """
+
+    card = CARD
+
+    def __init__(self, path: Path, mode: Literal["r", "r+", "x"] = "r") -> None:
+        self.path = path
+        self._mode = mode
+        self._closed = False
+        self._handle: h5py.File | None = self._opened()
+
+    def _opened(self) -> h5py.File:
+        if self._mode == "x":
+            if not self.path.parent.is_dir():
+                raise NotFoundError(f"the folder {self.path.parent} does not exist; create it first")
+        elif not self.path.is_file():
+            raise NotFoundError(f"there is no HDF5 file {self.path}")
+        cache: dict[str, Any] = _READ_CACHE if self._mode == "r" else {}
+        try:
+            # 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill
+            return h5py.File(self.path, self._mode, libver="earliest", locking="best-effort", **cache)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise FormatError(
+                f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
+                "or not an HDF5 file"
+            ) from error
+
+    @property
+    def file(self) -> h5py.File:
+        """The open h5py file.
+
+        Raises
+        ------
+        ClosedError
+            If it has been closed.
+        """
+        if self._closed:
+            raise ClosedError(f"{self.path} is closed")
+        if self._handle is None:
+            self._handle = self._opened()
+        return self._handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_mode": "r", "_closed": self._closed, "_handle": None}
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
+        """Return the downsampling factors (z, y, x) of the levels of a setup."""
+        name = f"{_setup_path(setup)}/resolutions"
+        if name not in self.file:
+            raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
+        return tuple((float(z), float(y), float(x)) for x, y, z in np.atleast_2d(self.file[name][()]))
+
+    def views(self) -> Iterator[ViewId]:
+        """Iterate over the views of which something is stored, by time, then setup."""
+        for time_name, time_group in self.file.items():
+            if not (isinstance(time_group, h5py.Group) and re.fullmatch(r"t\d+", time_name)):
+                continue
+            for setup_name in time_group:
+                match = _VIEW_PATH.fullmatch(f"{time_name}/{setup_name}")
+                if match:
+                    yield ViewId(int(match[1]), int(match[2]))
+
+    def has(self, view: ViewId, level: int = 0) -> bool:
+        """Tell whether a level of a view is stored (and its partition can be reached)."""
+        try:
+            return isinstance(self.file[_cells_path(view, level)], h5py.Dataset)
+        except KeyError:
+            return False
+
+    def level(self, view: ViewId, level: int) -> Hdf5Level:
+        """Return one level of a view."""
+        try:
+            cells = self.file[_cells_path(view, level)]
+        except KeyError:
+            raise MissingKeyError(
+                f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
+                f"(no {_cells_path(view, level)}, or the file it links to is gone)"
+            ) from None
+        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype))
+
+    def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
+        """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""
+        group = self.file.get(_setup_path(setup))
+        name = None if group is None else group.attrs.get("dataType")
+        name = name.decode() if isinstance(name, bytes) else name
+        if name in PIXEL_TYPES:
+            return np.dtype(name)
+        native = on_disk.newbyteorder("=")
+        return np.dtype(np.uint16) if native == np.int16 else native
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def declare(
+        self, view: ViewId, pyramid: Pyramid, dtype: np.dtype[Any], codec: Codec
+    ) -> tuple[Hdf5Level, ...]:
+        """Create the images of all levels of a view, in place of those that were there."""
+        if _view_path(view) in self.file:
+            del self.file[_view_path(view)]
+        return self.add_levels(view, pyramid, 0, dtype, codec)
+
+    def add_levels(
+        self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
+    ) -> tuple[Hdf5Level, ...]:
+        """Create the images of the levels from `first` on beside those that are there."""
+        levels = []
+        chunks = []
+        for level in range(pyramid.n_levels):
+            if level < first:
+                cells = self.file[_cells_path(view, level)]
+            else:
+                cells = self._create_cells(view, level, pyramid, dtype, codec)
+                levels.append(Hdf5Level(cells, dtype, codec))
+            chunks.append(cells.chunks or cells.shape)
+        self._describe_setup(view.setup, pyramid, tuple(chunks), dtype)
+        return tuple(levels)
+
+    def _create_cells(
+        self, view: ViewId, level: int, pyramid: Pyramid, dtype: np.dtype[Any], codec: Codec
+    ) -> h5py.Dataset:
+        shape = pyramid.level_shape(level)
+        z, y, x = pyramid.chunks[level]
+        return self.file.create_dataset(
+            _cells_path(view, level),
+            shape=shape,
+            dtype="<i2" if dtype == np.uint16 else dtype.newbyteorder("<"),
+            # a block wider than the image would only store zeros; its depth stays, so that stacks can grow
+            chunks=(z, min(y, shape[1]), min(x, shape[2])),
+            maxshape=(None, None, None),
+            **_filters(codec, dtype),
+        )
+
+    def _describe_setup(
+        self, setup: int, pyramid: Pyramid, chunks: tuple[Zyx, ...], dtype: np.dtype[Any]
+    ) -> None:
+        group = self.file.require_group(_setup_path(setup))
+        for name, rows, kind in (("resolutions", pyramid.factors, "<f8"), ("subdivisions", chunks, "<i4")):
+            table = np.array([row[::-1] for row in rows], kind)  # x, y, z
+            if name in group:
+                if np.array_equal(group[name][()], table):
+                    continue
+                del group[name]
+            group.create_dataset(name, data=table, maxshape=(None, 3))
+        group.attrs.pop("dataType", None)
+        if dtype != np.uint16:
+            # uint16 goes without: every BDV reads it as int16 bits, older ones nothing else (formats.md 2.4)
+            group.attrs["dataType"] = np.bytes_(dtype.name)
+
+    def note_times(self, times: Iterable[int]) -> None:
+        """Make a group for each time point: Bio-Formats wants one, even where all views are missing."""
+        for time in times:
+            self.file.require_group(f"t{time:05d}")
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        self._closed = True
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            warnings.warn(f"{self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
+            with contextlib.suppress(Exception):  # at interpreter exit h5py may be gone already
+                self.close()
+
+
+def _filters(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
+    if codec.name == "gzip":
+        level = FAST_LEVEL if codec.level is None else codec.level
+        return {"compression": "gzip", "compression_opts": level, "shuffle": dtype.itemsize > 1}
+    return {} if codec == RAW else {"compression": codec.name}
+
+
+class Hdf5Level:
+    """One level of one view: a 3-D dataset (z, y, x)."""
+
+    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any], codec: Codec = RAW) -> None:
+        self._cells = cells
+        self._codec = codec
+        self.dtype = dtype
+        self.shape: Zyx = cells.shape
+        self.chunk: Zyx = cells.chunks or cells.shape
+
+    @property
+    def nbytes_on_disk(self) -> int:
+        """How many bytes the chunks take."""
+        return int(self._cells.id.get_storage_size())
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return the pixels of a region."""
+        try:
+            pixels: NDArray[Any] = self._cells[region]
+        except OSError as error:
+            raise FormatError(
+                f"{self._cells.file.filename}{self._cells.name} cannot be read ({error}); the file is "
+                "damaged, or it was compressed with a filter that is not installed"
+            ) from error
+        if pixels.dtype == np.int16 and self.dtype == np.uint16:
+            return pixels.view(np.uint16) if pixels.dtype.isnative else pixels.astype("=i2").view(np.uint16)
+        return pixels.astype(self.dtype, copy=False)
+
+    def encode(self, block: NDArray[Any]) -> Payload:
+        """Return one whole, contiguous chunk as it lies on disk."""
+        if not np.little_endian:  # files are little-endian
+            block = block.byteswap()
+        if self._codec.name != "gzip":
+            return block.reshape(-1).view(np.uint8).data
+        raw = shuffle(block) if block.dtype.itemsize > 1 else block.reshape(-1).view(np.uint8)
+        return deflate(raw, self._codec.level)
+
+    def put(self, place: Zyx, payload: Payload) -> None:
+        """Store a chunk at a place (z, y, x) of the chunk grid."""
+        start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
+        if self._codec.name == "lzf":  # the filter is h5py's own; it has no direct way in
+            block = np.frombuffer(payload, self._cells.dtype).reshape(self.chunk)
+            stop = tuple(min(a + b, n) for a, b, n in zip(start, self.chunk, self.shape, strict=True))
+            inside = tuple(slice(0, b - a) for a, b in zip(start, stop, strict=True))
+            self._cells[tuple(map(slice, start, stop))] = block[inside]
+        else:
+            self._cells.id.write_direct_chunk(start, payload)

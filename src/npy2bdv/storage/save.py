@@ -1,0 +1,68 @@
+"""Replace a whole file at once, and keep what was there before."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 2.0
+_BACKUPS = 5
+
+
+def replace_file(path: Path, text: bytes) -> Path:
+    """Write a file under a temporary name and rename it: readers see the old or the new one, never a part.
+
+    On Windows the target may be held by another program (Fiji, a virus scanner): the rename is tried for two
+    seconds; then the text stays beside it as ``NAME.new`` and a warning is logged, since a recording must
+    not stop for that.
+
+    Returns
+    -------
+    path
+        Where the text lies now: `path`, or ``NAME.new`` beside it.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                temporary.replace(path)
+            except PermissionError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+            else:
+                return path
+        waiting = path.with_name(f"{path.name}.new")
+        temporary.replace(waiting)
+        logger.warning("%s is held by another program; its new text lies in %s", path, waiting)
+        return waiting
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def keep_backup(path: Path) -> None:
+    """Copy a file to ``NAME~1`` and move the earlier ones up, to ``NAME~5``, as BigStitcher does.
+
+    Nothing happens where there is no such file.
+    """
+    if not path.is_file():
+        return
+    names = [path.with_name(f"{path.name}~{number}") for number in range(1, _BACKUPS + 1)]
+    for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+        if newer.is_file():
+            newer.replace(older)
+    names[0].write_bytes(path.read_bytes())

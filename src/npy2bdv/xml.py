@@ -1,0 +1,651 @@
+"""SpimData values <-> XML text. The only file that knows a tag; it touches no disk.
+
+Strict when writing (the shape that Java parses, formats.md 1.1 and 1.2), tolerant when reading: variants of
+other programs are made regular here and never travel further. Elements that we do not know are kept where
+they were. Comments, processing instructions and unknown attributes of known elements are not kept (Java
+drops them too).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+from npy2bdv.errors import FormatError, InvalidInputError
+from npy2bdv.model.affine import Affine
+from npy2bdv.model.spimdata import (
+    ENTITY_TYPES,
+    Angle,
+    AttributeGroup,
+    Camera,
+    Element,
+    Entity,
+    GeneratedBy,
+    Hdf5Loader,
+    ImageLoader,
+    Kept,
+    OtherLoader,
+    Partition,
+    PathRef,
+    SpimData,
+    Tile,
+    Timepoints,
+    Triple,
+    ViewId,
+    ViewRegistration,
+    ViewSetup,
+    ViewTransform,
+    VoxelSize,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lxml.etree import _Element
+
+_SECTIONS = (
+    "ViewInterestPoints",
+    "BoundingBoxes",
+    "PointSpreadFunctions",
+    "StitchingResults",
+    "IntensityAdjustments",
+)
+_ENTITY_TAGS = {name: type_.__name__ for name, type_ in ENTITY_TYPES.items()}
+_MAX_TIMEPOINTS = 10_000_000
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def parse(text: bytes | str, source: str = "the XML") -> SpimData:
+    """Return what an XML text says.
+
+    Parameters
+    ----------
+    text
+        The XML, with or without declaration.
+    source
+        How errors name it (a path).
+
+    Raises
+    ------
+    FormatError
+        If the text is no well-formed SpimData XML, or holds a document type declaration (entities,
+        external references): no program that writes this format makes one.
+    """
+    try:
+        root = _root(text.encode() if isinstance(text, str) else text)
+        return _spimdata(root)
+    except etree.XMLSyntaxError as error:
+        raise FormatError(f"{source} is not well-formed XML: {error.msg}") from error
+    except FormatError as error:
+        raise FormatError(f"{source}: {error}") from error
+
+
+def _root(text: bytes) -> _Element:
+    # libxml2 itself stops at a nesting depth of 256 unless huge_tree is set
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=False,
+    )
+    root = etree.fromstring(text, parser)
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise FormatError(
+            "it has a document type declaration, which a dataset never needs and which can hide other files; remove it"
+        )
+    if root.tag != "SpimData":
+        raise FormatError(
+            f"its root element is <{root.tag}>, not <SpimData>: this is no BigDataViewer dataset"
+        )
+    return root
+
+
+def _children(parent: _Element, known: Iterable[str]) -> tuple[dict[str, list[_Element]], tuple[Kept, ...]]:
+    """Sort the direct children of an element into known ones, by tag, and others, which are kept."""
+    found: dict[str, list[_Element]] = {tag: [] for tag in known}
+    kept: list[Kept] = []
+    last: str | None = None
+    for child in parent:
+        tag = str(child.tag)
+        if tag in found:
+            found[tag].append(child)
+            last = tag
+        else:
+            kept.append(Kept(element=_element(child), after=last))
+    return found, tuple(kept)
+
+
+def _element(node: _Element) -> Element:
+    return Element(
+        tag=str(node.tag),
+        attributes=tuple((str(key), str(value)) for key, value in node.attrib.items()),
+        text=(node.text or "").strip(),
+        children=tuple(_element(child) for child in node),
+    )
+
+
+def _first(found: Mapping[str, list[_Element]], tag: str) -> _Element | None:
+    nodes = found[tag]
+    return nodes[0] if nodes else None
+
+
+def _text(node: _Element | None) -> str | None:
+    return None if node is None else (node.text or "").strip()
+
+
+def _numbers(node: _Element) -> list[float]:
+    try:
+        return [float(number) for number in (node.text or "").split()]
+    except ValueError as error:
+        raise FormatError(
+            f"line {node.sourceline}: <{node.tag}> should hold numbers, but it holds {node.text!r}"
+        ) from error
+
+
+def _triple(node: _Element) -> Triple:
+    # Java does not count them (formats.md 1.5); what is missing is 1
+    x, y, z = (*_numbers(node), 1.0, 1.0, 1.0)[:3]
+    return x, y, z
+
+
+def _int(text: str | None, node: _Element, what: str) -> int:
+    try:
+        return int((text or "").strip())
+    except ValueError as error:
+        raise FormatError(
+            f"line {node.sourceline}: <{node.tag}> should have {what}, but it has {text!r}"
+        ) from error
+
+
+def _id(found: Mapping[str, list[_Element]], parent: _Element) -> int:
+    return _int(_text(_first(found, "id")), parent, "an <id> that is a whole number")
+
+
+def _path(node: _Element) -> PathRef:
+    return PathRef(text=_text(node) or "", relative=node.get("type") == "relative")
+
+
+def _spimdata(root: _Element) -> SpimData:
+    kept: dict[str, tuple[Kept, ...]] = {}
+
+    def children(parent: _Element, *known: str) -> dict[str, list[_Element]]:
+        found, others = _children(parent, known)
+        if others:
+            kept[str(parent.tag)] = others
+        return found
+
+    top = children(root, "BasePath", "generatedBy", "SequenceDescription", "ViewRegistrations", *_SECTIONS)
+    base = _first(top, "BasePath")
+    sequence = _first(top, "SequenceDescription")
+    if sequence is None:
+        raise FormatError("it has no <SequenceDescription>")
+    parts = children(sequence, "ImageLoader", "ViewSetups", "Timepoints", "MissingViews")
+
+    generated_by: GeneratedBy | None = None
+    for node in top["generatedBy"]:
+        generated_by = _generated_by(node)
+        if generated_by is None:
+            kept["SpimData"] = (*kept.get("SpimData", ()), Kept(element=_element(node), after="BasePath"))
+
+    setups: dict[int, ViewSetup] = {}
+    groups: dict[str, AttributeGroup] = {}
+    for setups_node in parts["ViewSetups"][:1]:
+        for tag, nodes in children(setups_node, "ViewSetup", "Attributes").items():
+            for node in nodes:
+                if tag == "ViewSetup":
+                    setup = _view_setup(node)
+                    setups[setup.id] = setup
+                else:
+                    group = _attribute_group(node)
+                    groups[group.name] = group
+
+    missing_node = _first(parts, "MissingViews")
+    missing = None
+    if missing_node is not None:
+        missing = frozenset(_view_id(node) for node in children(missing_node, "MissingView")["MissingView"])
+
+    registrations: dict[ViewId, ViewRegistration] = {}
+    for registrations_node in top["ViewRegistrations"][:1]:
+        for node in children(registrations_node, "ViewRegistration")["ViewRegistration"]:
+            registrations[_view_id(node)] = _registration(node)
+
+    timepoints_node = _first(parts, "Timepoints")
+    loader_node = _first(parts, "ImageLoader")
+    return SpimData(
+        base_path=PathRef(text=".") if base is None else _path(base),
+        generated_by=generated_by,
+        loader=None if loader_node is None else _loader(loader_node),
+        setups=setups,
+        attributes=groups,
+        timepoints=Timepoints(ids=()) if timepoints_node is None else _timepoints(timepoints_node),
+        missing=missing,
+        registrations=registrations,
+        sections=tuple(
+            _section(node) for node in root if node.tag in _SECTIONS and node is top[str(node.tag)][0]
+        ),
+        kept=kept,
+    )
+
+
+def _generated_by(node: _Element) -> GeneratedBy | None:
+    """Return the provenance, or None where it has another shape than ours (then it is kept whole)."""
+    library = node.find("library")
+    microscope = node.find("microscope")
+    if library is None or microscope is None or len(node) != 2:
+        return None
+    parts = {str(child.tag): (child.text or "").strip() for child in microscope}
+    if set(parts) != {"name", "version", "user"}:
+        return None
+    return GeneratedBy(
+        library=_text(library) or "",
+        library_version=library.get("version") or "",
+        microscope=parts["name"],
+        microscope_version=parts["version"],
+        user=parts["user"],
+    )
+
+
+def _loader(node: _Element) -> ImageLoader:
+    if node.get("format") != "bdv.hdf5":
+        return OtherLoader(format=node.get("format") or "", element=_element(node))
+    found, kept = _children(node, ("hdf5", "partition"))
+    path = _first(found, "hdf5")
+    if path is None:
+        raise FormatError(f"line {node.sourceline}: <ImageLoader> does not name its HDF5 file (no <hdf5>)")
+    partitions = tuple(_partition(partition) for partition in found["partition"])
+    return Hdf5Loader(path=_path(path), partitions=partitions, kept=kept)
+
+
+def _partition(node: _Element) -> Partition:
+    def ints(tag: str) -> tuple[int, ...] | None:
+        child = node.find(tag)
+        return None if child is None else tuple(int(number) for number in _numbers(child))
+
+    path = node.find("path")
+    return Partition(
+        path=PathRef(text="") if path is None else _path(path),
+        timepoints=ints("timepoints") or (),
+        setups=ints("setups") or (),
+        timepoints_mapped=ints("timepointsMapped"),
+        setups_mapped=ints("setupsMapped"),
+    )
+
+
+def _view_setup(node: _Element) -> ViewSetup:
+    found, kept = _children(node, ("id", "name", "size", "voxelSize", "camera", "attributes"))
+    size = _first(found, "size")
+    camera = None
+    for camera_node in found["camera"]:
+        camera = _camera(camera_node)
+        if camera is None:
+            kept = (*kept, Kept(element=_element(camera_node), after="voxelSize"))
+    attributes = _first(found, "attributes")
+    x, y, z = (0.0, 0.0, 0.0) if size is None else _triple(size)
+    return ViewSetup(
+        id=_id(found, node),
+        name=_text(_first(found, "name")),
+        size_xyz=None if size is None else (int(x), int(y), int(z)),
+        voxel_size=_voxel_size(_first(found, "voxelSize")),
+        camera=camera,
+        attributes={}
+        if attributes is None
+        else {str(child.tag): _int(child.text, child, "the id of an attribute") for child in attributes},
+        kept=kept,
+    )
+
+
+def _voxel_size(node: _Element | None) -> VoxelSize | None:
+    if node is None:
+        return None
+    size = node.find("size")
+    return VoxelSize(
+        unit=_text(node.find("unit")), size_xyz=(1.0, 1.0, 1.0) if size is None else _triple(size)
+    )
+
+
+def _camera(node: _Element) -> Camera | None:
+    """Return the camera, or None where it has another shape than ours (then it is kept whole)."""
+    parts = {str(child.tag): (child.text or "").strip() for child in node}
+    if set(parts) != {"name", "exposureTime", "exposureUnits"}:
+        return None
+    try:
+        time = float(parts["exposureTime"])
+    except ValueError:
+        return None
+    return Camera(name=parts["name"], exposure_time=time, exposure_unit=parts["exposureUnits"])
+
+
+def _attribute_group(node: _Element) -> AttributeGroup:
+    name = node.get("name") or ""
+    # entities of other attributes should be named like the attribute, but are not always (pybdv)
+    tags = {_ENTITY_TAGS.get(name, name), *(str(child.tag) for child in node if child.find("id") is not None)}
+    found, kept = _children(node, tags)
+    entities: dict[int, Entity] = {}
+    for child in node:
+        if any(child is known for known in found.get(str(child.tag), ())):
+            entity = _entity(name, child)
+            entities[entity.id] = entity
+    return AttributeGroup(name=name, entities=entities, kept=kept)
+
+
+def _entity(attribute: str, node: _Element) -> Entity:
+    if attribute == "tile":
+        found, kept = _children(node, ("id", "name", "location"))
+        # Java adds one more <location> at each save and reads the first (formats.md 1.10)
+        location = _first(found, "location")
+        return Tile(
+            id=_id(found, node),
+            name=_text(_first(found, "name")),
+            location_xyz=None if location is None else _triple(location),
+            kept=kept,
+        )
+    if attribute == "angle":
+        found, kept = _children(node, ("id", "name", "axis", "degrees"))
+        axis, degrees = _first(found, "axis"), _first(found, "degrees")
+        return Angle(
+            id=_id(found, node),
+            name=_text(_first(found, "name")),
+            axis_xyz=None if axis is None else _triple(axis),
+            degrees=None if degrees is None else _numbers(degrees)[0],
+            kept=kept,
+        )
+    found, kept = _children(node, ("id", "name"))
+    type_ = ENTITY_TYPES.get(attribute, Entity)
+    return type_(id=_id(found, node), name=_text(_first(found, "name")), kept=kept)
+
+
+def _timepoints(node: _Element) -> Timepoints:
+    type_ = node.get("type")
+    if type_ == "range":
+        first, last = (_int(node.findtext(tag), node, f"a <{tag}>") for tag in ("first", "last"))
+        _check_count(abs(last - first) + 1, node)
+        return Timepoints(ids=tuple(range(first, last + 1)), type="range")
+    if type_ == "list":
+        ids = tuple(
+            _int(child.findtext("id"), child, "an <id>") for child in node if child.tag == "Timepoint"
+        )
+        return Timepoints(ids=ids, type="list")
+    if type_ == "pattern":
+        pattern = node.findtext("integerpattern") or ""
+        return Timepoints(ids=_pattern_ids(pattern, node), type="pattern", pattern=pattern.strip())
+    raise FormatError(
+        f"line {node.sourceline}: time points of type {type_!r}; known are 'range', 'list' and 'pattern'"
+    )
+
+
+_PATTERN_ITEM = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*(?::\s*(\d+)\s*)?)?")
+
+
+def _pattern_ids(pattern: str, node: _Element) -> tuple[int, ...]:
+    """Return the ids of an integer pattern: comma list of N, A-B, A-B:STEP (formats.md 1.6)."""
+    ids: set[int] = set()
+    for item in pattern.split(","):
+        if not item.strip():
+            continue
+        match = _PATTERN_ITEM.fullmatch(item)
+        step = int(match[3] or 1) if match else 0
+        if not match or step == 0:
+            raise FormatError(
+                f"line {node.sourceline}: {item!r} in <integerpattern> is not of the form N, A-B or A-B:STEP"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        direction = 1 if last >= first else -1
+        _check_count(abs(last - first) // step + 1, node)
+        ids.update(range(first, last + direction, direction * step))
+    return tuple(sorted(ids)) or (0,)
+
+
+def _check_count(count: int, node: _Element) -> None:
+    if count > _MAX_TIMEPOINTS:
+        raise FormatError(
+            f"line {node.sourceline}: {count} time points cannot be meant (limit {_MAX_TIMEPOINTS})"
+        )
+
+
+def _view_id(node: _Element) -> ViewId:
+    return ViewId(_int(node.get("timepoint"), node, "a timepoint"), _int(node.get("setup"), node, "a setup"))
+
+
+def _registration(node: _Element) -> ViewRegistration:
+    found, kept = _children(node, ("ViewTransform",))
+    return ViewRegistration(transforms=tuple(_transform(n) for n in found["ViewTransform"]), kept=kept)
+
+
+def _transform(node: _Element) -> ViewTransform:
+    affine_node = name_node = None
+    for child in node:
+        if child.tag == "affine":
+            affine_node = child
+        elif child.tag in ("Name", "name"):  # pybdv writes it in lower case
+            name_node = child
+    name = _text(name_node)
+    if affine_node is None:
+        return ViewTransform(affine=None, name=name, kept=_element(node))
+    numbers = _numbers(affine_node)
+    if len(numbers) == 16 and numbers[12:] == [0.0, 0.0, 0.0, 1.0]:  # written by npy2bdv 1.x for 4x4
+        numbers = numbers[:12]
+    if len(numbers) != 12:
+        raise FormatError(
+            f"line {affine_node.sourceline}: <affine> has {len(numbers)} numbers; 12 make a 3x4 matrix"
+        )
+    return ViewTransform(affine=Affine(values=tuple(numbers)), name=name)
+
+
+def _section(node: _Element) -> Element:
+    element = _element(node)
+    if element.tag != "StitchingResults":
+        return element
+    # BigStitcher re-emits old results before the current ones: the last of a pair is the right one (1.10)
+    last: dict[object, Element] = {}
+    for child in element.children:
+        is_pair = child.tag == "PairwiseResult"
+        last[frozenset(child.attributes) if is_pair else id(child)] = child
+    return Element(tag=element.tag, attributes=element.attributes, children=tuple(last.values()))
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def serialise(data: SpimData) -> bytes:
+    """Return the XML text (UTF-8, with declaration) of a dataset description.
+
+    Numbers are written with `repr`, so that they read back exactly; leaf elements hold no white space
+    around their text, which Java does not strip (formats.md 1.2).
+
+    Raises
+    ------
+    InvalidInputError
+        If a name holds characters that XML does not have (control characters).
+    """
+    try:
+        root = etree.Element("SpimData", version="0.2")
+        _write_root(root, data)
+    except ValueError as error:
+        raise InvalidInputError(f"a name or unit of the dataset cannot be written as XML: {error}") from error
+    etree.indent(root, "  ")
+    return etree.tostring(root, xml_declaration=True, encoding="UTF-8") + b"\n"
+
+
+def _write_root(root: _Element, data: SpimData) -> None:
+    _write_path(root, "BasePath", data.base_path)
+    if data.generated_by is not None:
+        _write_generated_by(root, data.generated_by)
+    sequence = etree.SubElement(root, "SequenceDescription")
+    if data.loader is not None:
+        _write_loader(sequence, data.loader)
+    setups = etree.SubElement(sequence, "ViewSetups")
+    for setup in data.setups.values():
+        _write_setup(setups, setup)
+    for group in data.attributes.values():
+        _write_group(setups, group)
+    timepoints = _write_timepoints(sequence, data.timepoints)
+    parents = {
+        "SpimData": root,
+        "SequenceDescription": sequence,
+        "ViewSetups": setups,
+        "Timepoints": timepoints,
+    }
+    if data.missing is not None:
+        missing = parents["MissingViews"] = etree.SubElement(sequence, "MissingViews")
+        for view in sorted(data.missing):
+            etree.SubElement(missing, "MissingView", _view_attributes(view))
+    registrations = parents["ViewRegistrations"] = etree.SubElement(root, "ViewRegistrations")
+    for view in sorted(data.registrations):
+        _write_registration(registrations, view, data.registrations[view])
+    for section in data.sections:
+        _write_element(root, section)
+    for tag, kept in data.kept.items():
+        if tag in parents:
+            _write_kept(parents[tag], kept)
+
+
+def _leaf(parent: _Element, tag: str, text: object) -> None:
+    etree.SubElement(parent, tag).text = str(text)
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(float(value))
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _join(values: Iterable[float]) -> str:
+    return " ".join(map(_number, values))
+
+
+def _view_attributes(view: ViewId) -> dict[str, str]:
+    return {"timepoint": str(view.time), "setup": str(view.setup)}
+
+
+def _write_path(parent: _Element, tag: str, path: PathRef) -> None:
+    node = etree.SubElement(parent, tag, type="relative" if path.relative else "absolute")
+    node.text = path.text
+
+
+def _write_element(parent: _Element, element: Element) -> _Element:
+    node = etree.SubElement(parent, element.tag, dict(element.attributes))
+    if element.text:
+        node.text = element.text
+    for child in element.children:
+        _write_element(node, child)
+    return node
+
+
+def _write_kept(parent: _Element, kept: tuple[Kept, ...]) -> None:
+    """Put kept elements back behind the sibling that they followed (at the front where there was none)."""
+    if not kept:
+        return
+    places = {str(child.tag): index for index, child in enumerate(parent)}
+    by_place: dict[int, list[Kept]] = {}
+    for item in kept:
+        place = -1 if item.after is None else places.get(item.after, len(parent) - 1)
+        by_place.setdefault(place, []).append(item)
+    for place in sorted(by_place, reverse=True):
+        for item in reversed(by_place[place]):
+            parent.insert(place + 1, _write_element(parent, item.element))
+
+
+def _write_generated_by(root: _Element, made: GeneratedBy) -> None:
+    node = etree.SubElement(root, "generatedBy")
+    etree.SubElement(node, "library", version=made.library_version).text = made.library
+    microscope = etree.SubElement(node, "microscope")
+    _leaf(microscope, "name", made.microscope)
+    _leaf(microscope, "version", made.microscope_version)
+    _leaf(microscope, "user", made.user)
+
+
+def _write_loader(sequence: _Element, loader: ImageLoader) -> None:
+    if isinstance(loader, OtherLoader):
+        _write_element(sequence, loader.element)
+        return
+    node = etree.SubElement(sequence, "ImageLoader", format=loader.format)
+    _write_path(node, "hdf5", loader.path)
+    for partition in loader.partitions:
+        part = etree.SubElement(node, "partition")
+        _write_path(part, "path", partition.path)
+        for tag, ints in (
+            ("timepoints", partition.timepoints),
+            ("timepointsMapped", partition.timepoints_mapped),
+            ("setups", partition.setups),
+            ("setupsMapped", partition.setups_mapped),
+        ):
+            if ints is not None:
+                _leaf(part, tag, " ".join(map(str, ints)))
+    _write_kept(node, loader.kept)
+
+
+def _write_setup(parent: _Element, setup: ViewSetup) -> None:
+    node = etree.SubElement(parent, "ViewSetup")
+    _leaf(node, "id", setup.id)
+    if setup.name is not None:
+        _leaf(node, "name", setup.name)
+    if setup.size_xyz is not None:
+        _leaf(node, "size", " ".join(map(str, setup.size_xyz)))
+    if setup.voxel_size is not None:
+        voxel_size = etree.SubElement(node, "voxelSize")
+        if setup.voxel_size.unit is not None:
+            _leaf(voxel_size, "unit", setup.voxel_size.unit)
+        _leaf(voxel_size, "size", _join(setup.voxel_size.size_xyz))
+    if setup.camera is not None:
+        camera = etree.SubElement(node, "camera")
+        _leaf(camera, "name", setup.camera.name)
+        _leaf(camera, "exposureTime", _number(setup.camera.exposure_time))
+        _leaf(camera, "exposureUnits", setup.camera.exposure_unit)
+    attributes = etree.SubElement(node, "attributes")
+    for name, id_ in setup.attributes.items():
+        _leaf(attributes, name, id_)
+    _write_kept(node, setup.kept)
+
+
+def _write_group(parent: _Element, group: AttributeGroup) -> None:
+    node = etree.SubElement(parent, "Attributes", name=group.name)
+    tag = _ENTITY_TAGS.get(group.name, group.name)
+    for entity in group.entities.values():
+        child = etree.SubElement(node, tag)
+        _leaf(child, "id", entity.id)
+        if entity.name is not None:
+            _leaf(child, "name", entity.name)
+        if isinstance(entity, Tile) and entity.location_xyz is not None:
+            _leaf(child, "location", _join(entity.location_xyz))
+        if isinstance(entity, Angle):
+            if entity.axis_xyz is not None:
+                _leaf(child, "axis", _join(entity.axis_xyz))
+            if entity.degrees is not None:
+                _leaf(child, "degrees", _number(entity.degrees))
+        _write_kept(child, entity.kept)
+    _write_kept(node, group.kept)
+
+
+def _write_timepoints(parent: _Element, timepoints: Timepoints) -> _Element:
+    node = etree.SubElement(parent, "Timepoints", type=timepoints.type)
+    if timepoints.type == "pattern":
+        _leaf(node, "integerpattern", timepoints.pattern or "")
+    elif timepoints.type == "range" and timepoints.ids:
+        _leaf(node, "first", timepoints.ids[0])
+        _leaf(node, "last", timepoints.ids[-1])
+    else:
+        node.set("type", "list")
+        for id_ in timepoints.ids:
+            _leaf(etree.SubElement(node, "Timepoint"), "id", id_)
+    return node
+
+
+def _write_registration(parent: _Element, view: ViewId, registration: ViewRegistration) -> None:
+    node = etree.SubElement(parent, "ViewRegistration", _view_attributes(view))
+    for transform in registration.transforms:
+        if transform.affine is None:
+            if transform.kept is not None:
+                _write_element(node, transform.kept)
+            continue
+        child = etree.SubElement(node, "ViewTransform", type="affine")
+        if transform.name is not None:
+            _leaf(child, "Name", transform.name)
+        _leaf(child, "affine", _join(transform.affine.values))
+    _write_kept(node, registration.kept)
