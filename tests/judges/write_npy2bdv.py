@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import npy2bdv
 import numpy as np
+
+import npy2bdv
 
 
 def main(calls: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pybdv
+import pybdv  # type: ignore[import-not-found]
 
 
 def main(calls: Path) -> None:
