@@ -1,1 +1,83 @@
 """What can be converted into a dataset."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from npy2bdv.errors import FormatError, InvalidTypeError, NotFoundError
+from npy2bdv.sources.arrays import ArrayLike, ArraySource
+from npy2bdv.sources.base import Source, SourceView
+from npy2bdv.sources.npy import NpySource
+
+__all__ = ["Source", "SourceView", "open_source"]
+
+_TIFF = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+
+
+def open_source(
+    source: "str | Path | ArrayLike",
+    *,
+    axes: str | None = None,
+    voxel_size_xyz: Iterable[float] | None = None,
+    unit: str | None = None,
+) -> Source:
+    """Open what is to be converted.
+
+    Parameters
+    ----------
+    source
+        A TIFF or .npy file, or an array (anything with ``shape``, ``dtype`` and slicing).
+    axes
+        One letter for each axis, of t (time), c (channel), z, y, x, where the source does not say, or is
+        wrong. Arrays and .npy files without them: 2 axes are yx, 3 zyx, 5 tczyx.
+    voxel_size_xyz
+        Size of a voxel (x, y, z), in place of what the source says.
+    unit
+        Its unit, in place of what the source says. Where nothing says, a given voxel size is in micrometers.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    FormatError
+        If the file is of no kind that can be read, or damaged.
+    InvalidInputError
+        If the axes cannot be right, or are ambiguous.
+    InvalidTypeError
+        If the pixels are of a type that cannot be written, such as RGB or bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stack = np.zeros((3, 4, 5), "uint16")
+    >>> with open_source(stack, voxel_size_xyz=(0.4, 0.4, 1.2)) as source:
+    ...     view = source.views[0]
+    ...     view.shape, view.unit, source.read(view, 0, 2).shape
+    ((3, 4, 5), 'micrometer', (2, 4, 5))
+    """
+    opened = _open(source, axes)
+    try:
+        opened.calibrate(voxel_size_xyz, unit)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _open(source: "str | Path | ArrayLike", axes: str | None) -> Source:
+    if not isinstance(source, str | Path):
+        if not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+            raise InvalidTypeError(
+                f"a {type(source).__name__} cannot be converted; give a path or an array: np.asarray(...)"
+            )
+        return ArraySource(source, axes=axes)
+    path = Path(source)
+    if not path.exists():
+        raise NotFoundError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix == ".npy":
+        return NpySource(path, axes=axes)
+    if path.is_file() and suffix in _TIFF:
+        from npy2bdv.sources.tiff import TiffSource
+
+        return TiffSource(path, axes=axes)
+    raise FormatError(f"{path} cannot be converted; give a TIFF ({', '.join(_TIFF)}) or .npy file")
