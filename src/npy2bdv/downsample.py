@@ -1,36 +1,41 @@
 """Block means for the levels of a resolution pyramid: arrays in, arrays out.
 
-`downsample` makes one level of a whole array. `Cascade` makes all levels of an image while its planes pass by, and
-gives the same bits.
+`downsample` makes one level of a whole array. `Cascade` makes all levels of an image while its planes pass
+by, and gives the same bits.
 
-The rules are those of BigDataViewer >= 10.6.2: a level has ceil(size / factor) cells per axis, and where a block
-reaches beyond the image, the edge pixel is repeated.
+The rules are those of BigDataViewer >= 10.6.2: a level has ceil(size / factor) cells per axis, and where a
+block reaches beyond the image, the edge pixel is repeated.
 
-Integers are floor(mean + 0.5) of the exact mean of the pixels, rounded once. Sums take the smallest type that holds
-them; pixels of 64 bits are summed as two words of 32 bits.
+Integers are floor(mean + 0.5) of the exact mean of the pixels, rounded once. Sums take the smallest type that
+holds them; pixels of 64 bits are summed as two words of 32 bits.
 
-Floats are summed in float64 in one fixed order: within a plane along x, then along y, then plane after plane along z,
-always from low to high index. An edge pixel that counts n times is added once, multiplied by n. NaN and infinity
-pass through; a sum beyond the range of float64 becomes infinity.
+Floats are summed in float64 in one fixed order: within a plane along x, then along y, then plane after plane
+along z, always from low to high index. An edge pixel that counts n times is added once, multiplied by n. NaN
+and infinity pass through; a sum beyond the range of float64 becomes infinity.
 """
+
+from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = ["Cascade", "Finished", "downsample"]
 
 Array: TypeAlias = NDArray[Any]
-Triple: TypeAlias = tuple[int, int, int]
 
-# Bytes of source that are summed at a time, so that the sums stay in the L2 cache until they are done.
+# Bytes of source that are summed at a time, so that sums stay in the L2 cache until they are done.
 _STRIP = 512 * 1024
 
 # Pixels in one block. Up to here sums of 32-bit words fit in 63 bits.
@@ -38,7 +43,7 @@ _MAX_COUNT = 2**31
 
 
 def downsample(array: ArrayLike, factors: Sequence[int]) -> Array:
-    """Return the mean over blocks of pixels.
+    """Return the mean over blocks of pixels; the rules stand at the head of this module.
 
     Parameters
     ----------
@@ -46,7 +51,8 @@ def downsample(array: ArrayLike, factors: Sequence[int]) -> Array:
         Image of axes (z, y, x), or (y, x); signed or unsigned integers of 8 to 64 bits, float32 or float64;
         any strides and byte order.
     factors
-        Size of a block in pixels, one number >= 1 per axis, in the order of the axes.
+        Size of a block in pixels, one number >= 1 per axis, in the order of the axes. Blocks may exceed the
+        image, up to 2**31 pixels.
 
     Returns
     -------
@@ -55,63 +61,38 @@ def downsample(array: ArrayLike, factors: Sequence[int]) -> Array:
 
     Raises
     ------
-    InvalidInputError
-        If the factors do not suit the array, or the array holds no pixel.
-    InvalidTypeError
-        If the pixels are of another type.
-
-    Notes
-    -----
-    A block that reaches beyond the image sees its edge pixel repeated, as in BigDataViewer >= 10.6.2. Integers are
-    floor(mean + 0.5) of the exact mean. The order in which floats are summed is given at the head of this module.
+    InvalidInputError, InvalidTypeError
+        If the factors do not suit the array, if it holds no pixel, or pixels of another type.
 
     Examples
     --------
     >>> import numpy as np
-    >>> image = np.array([[[1, 2, 3, 4, 10], [0, 1, 0, 1, 20], [7, 8, 9, 10, 30]]], dtype="uint16")
-    >>> downsample(image, (1, 2, 2))
-    array([[[ 1,  2, 15],
-            [ 8, 10, 30]]], dtype=uint16)
+    >>> image = np.array([[1, 2, 3, 4, 10], [0, 1, 0, 1, 20], [7, 8, 9, 10, 30]], dtype="uint16")
+    >>> downsample(image, (2, 2))
+    array([[ 1,  2, 15],
+           [ 8, 10, 30]], dtype=uint16)
     """
     image = np.asarray(array)
-    if image.ndim not in (2, 3):
-        raise InvalidInputError(f"an image has axes (z, y, x) or (y, x); this array has shape {image.shape}")
-    block = _checked_factors(factors, image.ndim)
+    shape = _checked_shape(image.shape, {2, 3})
     dtype = _checked_dtype(image.dtype)
-    shape = _checked_shape(image.shape)
+    block = _checked_factors(factors, image.ndim)
     if math.prod(block) == 1:
         return image.astype(dtype)
     if image.ndim == 2:
-        return _block_means(image[np.newaxis], (1, *shape), dtype, (1, *block))[0]
-    return _block_means(image, shape, dtype, block)
-
-
-def _block_means(
-    image: Array, shape: tuple[int, ...], dtype: np.dtype[Any], factors: tuple[int, ...]
-) -> Array:
-    (level,) = _plan(shape, dtype, [factors])
+        image, shape, block = image[np.newaxis], (1, *shape), (1, *block)
+    (level,) = _plan(shape, dtype, [block])
     result = np.empty(level.shape, dtype)
     sums = level.new_sums()
     with np.errstate(all="ignore"):
-        for cell, plane in enumerate(result):
-            members = level.members(cell)
+        for z, plane in enumerate(result):
+            members = level.members(z)
             level.add(image[members.start : members.stop], sums, fresh=True, weight=level.weight(members))
             level.round(sums, plane)
-    return result
+    return result.reshape(result.shape[-np.ndim(array) :])
 
 
 class Finished(NamedTuple):
-    """A plane of a level that is complete.
-
-    Attributes
-    ----------
-    level
-        Index of the level in the factors that the cascade was given.
-    z
-        Index of the plane in that level.
-    pixels
-        Array of axes (y, x) in the pixel type of the image. The cascade keeps no reference to it.
-    """
+    """A complete plane of a level: `pixels` (y, x) at index `z` of the level that has this index."""
 
     level: int
     z: int
@@ -121,13 +102,13 @@ class Finished(NamedTuple):
 class Cascade:
     """All levels of one image, made while its planes pass by in any order.
 
-    Every level equals `downsample` of the whole image to the last bit. Integer levels are made of the unrounded sums
-    of an earlier level where its factors divide theirs, so that each pixel is read once; float levels are each made
-    of the pixels, because the order of summation matters there. Planes in order need memory for a few planes of
-    sums; planes out of order keep more cells open, see `open_bytes`.
+    Every level equals `downsample` of the whole image to the last bit. Integer levels are made of the
+    unrounded sums of the nearest earlier level whose factors divide theirs, or else of the pixels; float
+    levels of the pixels, as the order of summation matters. Planes in order need memory for a plane of sums
+    per level; out of order, more cells are open at a time (`open_bytes`). One thread at a time may use it.
 
-    A *group* is the shortest run of planes that no cell of any level leaves: the least common multiple of the
-    z factors. Groups do not depend on each other. Not safe for use by several threads at once.
+    A *group* is the shortest run of planes that no cell of any level straddles: as many as the least common
+    multiple of the z factors. Groups do not depend on each other.
 
     Parameters
     ----------
@@ -136,8 +117,7 @@ class Cascade:
     dtype
         Pixel type, as in `downsample`.
     factors
-        Factors (z, y, x) of each level against the image. Levels of factors (1, 1, 1) are the image itself and are
-        not produced.
+        Factors (z, y, x) of each level against the image. Levels of factors (1, 1, 1) are not produced.
 
     Raises
     ------
@@ -149,28 +129,38 @@ class Cascade:
     >>> import numpy as np
     >>> image = np.arange(3 * 4 * 4, dtype="uint16").reshape(3, 4, 4)
     >>> cascade = Cascade(image.shape, image.dtype, [(1, 1, 1), (1, 2, 2), (2, 4, 4)])
-    >>> for z, plane in enumerate(image):
-    ...     for finished in cascade.push(z, plane[np.newaxis]):
-    ...         print(z, finished.level, finished.z, finished.pixels.tolist())
-    0 1 0 [[3, 5], [11, 13]]
-    1 1 1 [[19, 21], [27, 29]]
-    1 2 0 [[16]]
-    2 1 2 [[35, 37], [43, 45]]
-    2 2 1 [[40]]
+    >>> for z in range(3):
+    ...     for level, z_there, pixels in cascade.push(z, image[z : z + 1]):
+    ...         print(level, z_there, pixels.tolist())
+    1 0 [[3, 5], [11, 13]]
+    1 1 [[19, 21], [27, 29]]
+    2 0 [[16]]
+    1 2 [[35, 37], [43, 45]]
+    2 1 [[40]]
     """
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, factors: Iterable[Sequence[int]]) -> None:
-        if len(shape) != 3:
-            raise InvalidInputError(f"an image has axes (z, y, x); this shape is {tuple(shape)}")
-        self._shape = _checked_shape(shape)
+        self._shape = _checked_shape(shape, {3})
         self._dtype = _checked_dtype(np.dtype(dtype))
         checked = [_checked_factors(each, 3) for each in factors]
         self._levels = _plan(self._shape, self._dtype, checked)
         self._depths = [each[0] for each in checked]
-        self._group = math.lcm(*self._depths)
+        self._group = min(math.lcm(*self._depths), self._shape[0])
         self._came = np.zeros(self._shape[0], bool)
         self._cells: dict[tuple[int, int], _Cell] = {}  # by level and z
-        self._spare: dict[int, Array] = {}  # one plane of sums per level, kept because fresh memory is slow
+        self._spare: dict[int, Array] = {}  # by level: sums to be used again, because fresh memory is slow
+
+    @property
+    def open_bytes(self) -> int:
+        """Memory held by the sums of unfinished cells, in bytes."""
+        cells = self._cells.values()
+        return sum(each.nbytes for cell in cells for each in (cell.sums, *cell.held.values()))
+
+    @property
+    def open_ranges(self) -> list[tuple[int, int]]:
+        """Planes (start, stop) of each group with unfinished cells, in ascending order."""
+        starts = sorted({self._group_of(*key) * self._group for key in self._cells})
+        return [(start, min(start + self._group, self._shape[0])) for start in starts]
 
     def push(self, z: int, slab: ArrayLike) -> list[Finished]:
         """Take planes of the image and return the planes of the levels that they complete.
@@ -180,30 +170,25 @@ class Cascade:
         z
             Index of the first plane.
         slab
-            Planes z, z + 1, ... of the image, (n, y, x). Nothing of it is referred to afterwards.
-
-        Returns
-        -------
-        list of Finished
-            For each level in ascending order of z.
+            Planes z, z + 1, ... of the image, (n, y, x), in its pixel type. No reference to it is kept.
 
         Raises
         ------
         InvalidInputError
-            If the slab does not fit in the image, or one of its planes came before.
+            If the slab is not a part of this image, or one of its planes came before. Nothing is taken then.
         """
         planes = np.asarray(slab)
         stop = z + len(planes) if planes.ndim == 3 else z
         if planes.shape[1:] != self._shape[1:] or not 0 <= z < stop <= self._shape[0]:
             raise InvalidInputError(
-                f"planes for an image of shape {self._shape} must have shape (n, {self._shape[1]}, {self._shape[2]}) "
-                f"and lie inside it; got an array of shape {planes.shape} at plane {z}"
+                f"a slab must hold whole planes (n, y, x) inside the image of shape {self._shape}; "
+                f"got an array of shape {planes.shape} to begin at plane {z}"
             )
         if planes.dtype.newbyteorder("=") != self._dtype:
             raise InvalidInputError(f"the image is of type {self._dtype}; got planes of type {planes.dtype}")
         if self._came[z:stop].any():
             again = z + int(self._came[z:stop].argmax())
-            raise InvalidInputError(f"plane {again} came before; to give it anew, forget() it first")
+            raise InvalidInputError(f"plane {again} came before; call forget() first to replace its group")
         self._came[z:stop] = True
         finished: list[Finished] = []
         with np.errstate(all="ignore"):
@@ -213,64 +198,45 @@ class Cascade:
     def finish(self) -> list[Finished]:
         """Return the planes of cells that were fed in part, as if the planes that never came were zero.
 
-        Afterwards nothing is open, and every plane of a group that was fed in part counts as given. Cells of which
-        no plane came are not returned.
+        Cells of which no plane came are not returned. Afterwards nothing is open, and all planes of a group
+        that was fed in part count as given.
         """
         finished: list[Finished] = []
+        zeros = np.zeros((1, *self._shape[1:]), self._dtype)
         with np.errstate(all="ignore"):
-            for level in self._levels:  # a level comes after its source and takes what that one still had
+            for level in self._levels:  # a source comes before the levels that take the rest of its sums
                 for z in sorted(z for index, z in self._cells if index == level.index):
-                    if level.ordered:
-                        self._hold_zeros(level, z)
-                    self._complete(level, z, finished)
+                    if not level.ordered:
+                        self._complete(level, z, finished)
+                        continue
+                    cell = self._cells[level.index, z]
+                    for k in sorted(set(range(cell.turn, level.members(z).stop)) - cell.held.keys()):
+                        self._add(level, z, k, zeros, finished)
         touched = np.logical_or.reduceat(self._came, np.arange(0, len(self._came), self._group))
         self._came = np.repeat(touched, self._group)[: len(self._came)]
         return finished
 
     def forget(self, start: int, stop: int) -> tuple[int, int]:
-        """Drop what is known of the groups that hold the planes start .. stop - 1.
+        """Drop all that is known of the groups of planes start .. stop - 1; return their (start, stop).
 
-        To bound memory, or before planes are replaced. To make the levels right, all planes of the range returned
-        must be pushed again; the planes of levels that were finished there are then returned once more.
-
-        Returns
-        -------
-        tuple of int
-            First plane, and the plane after the last, of the groups.
-
-        Raises
-        ------
-        InvalidInputError
-            If there are no such planes.
+        This bounds memory, and lets planes be replaced. To make the levels right, push all planes of the
+        returned range again; level planes that were finished there are then returned once more.
         """
-        if not 0 <= start < stop <= self._shape[0]:
-            raise InvalidInputError(
-                f"the image has planes 0 .. {self._shape[0] - 1}; got {start} .. {stop - 1}"
-            )
-        first = start // self._group
-        last = (stop - 1) // self._group
-        for key in [key for key in self._cells if first <= self._group_of(*key) <= last]:
+        depth = self._shape[0]
+        if not 0 <= start < stop <= depth:
+            raise InvalidInputError(f"the image has planes 0 .. {depth - 1}; got {start} .. {stop - 1}")
+        groups = range(start // self._group, (stop - 1) // self._group + 1)
+        for key in [key for key in self._cells if self._group_of(*key) in groups]:
             del self._cells[key]
-        begin, end = first * self._group, min((last + 1) * self._group, self._shape[0])
+        begin, end = groups.start * self._group, min(groups.stop * self._group, depth)
         self._came[begin:end] = False
         return begin, end
-
-    @property
-    def open_bytes(self) -> int:
-        """Memory of the sums of unfinished cells, in bytes."""
-        return sum(cell.nbytes for cell in self._cells.values())
-
-    @property
-    def open_ranges(self) -> list[tuple[int, int]]:
-        """Planes of the image, as (start, stop) in ascending order, of each group with unfinished cells."""
-        groups = sorted({self._group_of(*key) for key in self._cells})
-        return [(group * self._group, min((group + 1) * self._group, self._shape[0])) for group in groups]
 
     def _group_of(self, level: int, z: int) -> int:
         return z * self._depths[level] // self._group
 
     def _feed(self, source: int | None, z: int, planes: Array, finished: list[Finished]) -> None:
-        """Give planes z, z + 1, ... of a source (level, or None for the image) to the levels that are made of it."""
+        """Give planes z, z + 1, ... of a source (a level; None: the image) to the levels made of it."""
         for level in self._levels:
             if level.source == source:
                 for cell in level.cells_over(z, z + len(planes)):
@@ -278,43 +244,34 @@ class Cascade:
                     start, stop = max(z, members.start), min(z + len(planes), members.stop)
                     self._add(level, cell, start, planes[start - z : stop - z], finished)
 
-    def _add(self, level: "_Level", z: int, start: int, planes: Array, finished: list[Finished]) -> None:
-        """Add planes of the source, from index `start` on, to the cells in plane z of a level."""
+    def _add(self, level: _Level, z: int, start: int, planes: Array, finished: list[Finished]) -> None:
+        """Add planes of the source, the first of index `start`, to the cells in plane z of a level."""
         members = level.members(z)
-        cell = self._cells.setdefault((level.index, z), _Cell(due=len(members), turn=members.start))
+        cell = self._cells.get((level.index, z))
+        if cell is None:
+            sums = self._spare.pop(level.index) if level.index in self._spare else level.new_sums()
+            cell = _Cell(sums=sums, due=len(members), turn=members.start)
+            self._cells[level.index, z] = cell
         if level.ordered and start != cell.turn:
-            for index in range(len(planes)):
-                cell.held[start + index] = level.new_sums()
-                level.add(planes[index : index + 1], cell.held[start + index], fresh=True)
+            for k in range(len(planes)):
+                cell.held[start + k] = level.new_sums()
+                level.add(planes[k : k + 1], cell.held[start + k], fresh=True)
         else:
-            fresh = cell.sums is None
-            if cell.sums is None:
-                cell.sums = self._spare.pop(level.index, None)
-            if cell.sums is None:
-                cell.sums = level.new_sums()
             cell.turn = start + len(planes)
-            weight = level.weight(members) if cell.turn == members.stop else 1
-            level.add(planes, cell.sums, fresh=fresh, weight=weight)
-            cell.take_held(members, level.weight(members))
+            weight = level.weight(members)
+            level.add(planes, cell.sums, fresh=cell.fresh, weight=weight if cell.turn == members.stop else 1)
+            cell.fresh = False
+            while cell.turn in cell.held:
+                part = cell.held.pop(cell.turn)
+                cell.turn += 1
+                cell.sums += part * weight if cell.turn == members.stop else part
         cell.due -= len(planes)
         if not cell.due:
             self._complete(level, z, finished)
 
-    def _hold_zeros(self, level: "_Level", z: int) -> None:
-        """Let zeros stand for the planes of an ordered cell that never came."""
-        cell = self._cells[level.index, z]
-        members = level.members(z)
-        zeros = np.zeros_like(level.new_sums())
-        if cell.sums is None:
-            cell.sums = zeros.copy()
-        for index in range(cell.turn, members.stop):
-            cell.held.setdefault(index, zeros)
-        cell.take_held(members, level.weight(members))
-
-    def _complete(self, level: "_Level", z: int, finished: list[Finished]) -> None:
-        """Round the cells in plane z of a level, and pass their sums on to the levels that are made of them."""
+    def _complete(self, level: _Level, z: int, finished: list[Finished]) -> None:
+        """Round the cells in plane z of a level, and pass their sums on to the levels made of them."""
         sums = self._cells.pop((level.index, z)).sums
-        assert sums is not None
         if z < level.shape[0]:
             pixels = np.empty(level.shape[1:], self._dtype)
             level.round(sums, pixels)
@@ -327,45 +284,33 @@ class Cascade:
 class _Cell:
     """The unfinished cells in one plane of a level: `due` planes of the source are still to come.
 
-    Where the order counts, planes that came before their `turn` are held back, each already summed along x and y.
+    Where the order counts, planes that come before their `turn` are held back, summed along x and y already.
     """
 
+    sums: Array
     due: int
     turn: int
-    sums: Array | None = None
+    fresh: bool = True  # nothing was added to the sums yet: they hold anything
     held: dict[int, Array] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(each.nbytes for each in self.held.values()) + (
-            0 if self.sums is None else self.sums.nbytes
-        )
-
-    def take_held(self, members: range, weight: int) -> None:
-        """Add the planes whose turn has come; the last member counts `weight` times."""
-        while self.turn in self.held and self.sums is not None:
-            part = self.held.pop(self.turn)
-            self.turn += 1
-            self.sums += part * weight if self.turn == members.stop else part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Level:
     """How the sums of one level are made of a source: of the pixels, or of the sums of an earlier level.
 
-    Triples are (z, y, x). Sums have the axes (word, y, x). Where a later level needs sums beyond the border, one
-    more cell is carried along that axis: it lies wholly beyond the border, and so does every cell after it. With it
-    the rule for pixels, "the last element is repeated", holds for sums as well.
+    Sums have the axes (word, y, x). "The last element is repeated" is right for pixels, but not for sums, as
+    the last cell may hold more than the edge pixel. Where the image is not a whole number of blocks, a level
+    that others are made of therefore carries one more cell per axis, which lies wholly beyond the edge.
     """
 
     index: int
-    source: int | None  # level; None: the pixels
-    factors: Triple  # against the source
-    length: Triple  # of the source
-    cells: Triple  # of this level, with those carried
-    shape: Triple  # of this level
+    source: int | None  # a level; None: the pixels
+    factors: tuple[int, ...]  # against the source
+    length: tuple[int, ...]  # size of the source
+    shape: tuple[int, ...]  # size of this level
+    cells: tuple[int, ...]  # the same with the cells carried
     count: int  # pixels in a cell
-    words: int
+    words: int  # arrays that make up the sums
     sums: np.dtype[Any]
 
     @property
@@ -385,102 +330,88 @@ class _Level:
         return self.factors[0] - len(members) + 1
 
     def cells_over(self, start: int, stop: int) -> range:
-        """Return the planes of this level that planes start .. stop - 1 of the source have a part in."""
+        """Return the planes of this level in which planes start .. stop - 1 of the source have a part."""
         factor, length, cells = self.factors[0], self.length[0], self.cells[0]
         return range(start // factor, cells if stop == length else min(-(-stop // factor), cells))
 
     def add(self, planes: Array, sums: Array, *, fresh: bool, weight: int = 1) -> None:
-        """Add planes of the source to sums, or set sums to them if `fresh`; the last plane counts `weight` times."""
-        _, factor_y, factor_x = self.factors
-        _, length_y, length_x = self.length
+        """Add planes of the source to sums (if `fresh`, in place of them); the last counts `weight` times."""
+        (_, factor_y, factor_x), (_, length_y, length_x) = self.factors, self.length
         _, cells_y, cells_x = self.cells
         step = min(cells_y, max(1, _STRIP // (factor_y * length_x * planes.itemsize)))
         part = np.empty((step, cells_x), self.sums)
-        scratch = np.empty(
-            (min(step * factor_y, length_y), cells_x) if self.ordered else (step, length_x), self.sums
-        )
+        half_way = (min(step * factor_y, length_y), cells_x) if self.ordered else (step, length_x)
+        scratch = np.empty(half_way, self.sums)
         for top in range(0, cells_y, step):
             strip = sums[:, top : top + step]
             rows = slice(min(top * factor_y, length_y - 1), min((top + step) * factor_y, length_y))
-            for index, plane in enumerate(planes):
+            for k, plane in enumerate(planes):
                 for total, source in zip(strip, _words(plane[..., rows, :]), strict=True):
-                    first = fresh and index == 0
+                    first = fresh and k == 0
                     here = total if first else part[: len(total)]
                     _sum_plane(source, factor_y, factor_x, here, scratch)
-                    if weight > 1 and index == len(planes) - 1:
+                    if weight > 1 and k == len(planes) - 1:
                         here *= weight
                     if not first:
                         np.add(total, here, out=total)
 
     def round(self, sums: Array, pixels: Array) -> None:
         """Write the means of the cells inside the image to `pixels`, (y, x)."""
-        height, width = pixels.shape
-        step = max(1, _STRIP // (width * sums.itemsize))
-        for top in range(0, height, step):
-            bottom = min(top + step, height)
-            _round(sums[:, top:bottom, :width], self.count, pixels[top:bottom])
+        step = max(1, _STRIP // (pixels.shape[1] * sums.itemsize))
+        for top in range(0, len(pixels), step):
+            strip = pixels[top : top + step]
+            _round(sums[:, top : top + len(strip), : strip.shape[1]], self.count, strip)
 
 
-def _plan(shape: Sequence[int], dtype: np.dtype[Any], factors: Sequence[Sequence[int]]) -> list[_Level]:
-    """Choose where the sums of each level come from, and what each must carry for the later ones."""
-    sources = [None if dtype.kind == "f" else _source(factors[:k], each) for k, each in enumerate(factors)]
-    shapes = [[-(-n // f) for n, f in zip(shape, each, strict=True)] for each in factors]
-    relative = [
-        list(each) if source is None else [f // g for f, g in zip(each, factors[source], strict=True)]
-        for source, each in zip(sources, factors, strict=True)
-    ]
-    cells = [list(each) for each in shapes]
-    for k in reversed(range(len(factors))):
-        if (source := sources[k]) is not None:
-            for axis in range(3):
-                needed = cells[k][axis] * relative[k][axis]
-                cells[source][axis] = max(cells[source][axis], min(needed, shapes[source][axis] + 1))
-    levels = []
-    for k, source in enumerate(sources):
-        count = math.prod(factors[k])
-        if count > 1:
-            words, sums = _sum_type(dtype, count)
-            levels.append(
-                _Level(
-                    index=k,
-                    source=source,
-                    factors=_triple(relative[k]),
-                    length=_triple(shape if source is None else cells[source]),
-                    cells=_triple(cells[k]),
-                    shape=_triple(shapes[k]),
-                    count=count,
-                    words=words,
-                    sums=sums,
-                )
-            )
-    return levels
+def _plan(shape: tuple[int, ...], dtype: np.dtype[Any], factors: list[tuple[int, ...]]) -> list[_Level]:
+    """Choose what each level is made of, and which must carry cells for others."""
+    sources = [None if dtype.kind == "f" else _source(factors, k) for k in range(len(factors))]
+    ragged = [any(n % each[axis] for each in factors) for axis, n in enumerate(shape)]
+    levels: dict[int | None, _Level] = {}
+    for k, (each, source) in enumerate(zip(factors, sources, strict=True)):
+        if math.prod(each) == 1:
+            continue
+        base = (1, 1, 1) if source is None else factors[source]
+        size = tuple(-(-n // f) for n, f in zip(shape, each, strict=True))
+        words, sums = _sum_type(dtype, math.prod(each))
+        levels[k] = _Level(
+            index=k,
+            source=source,
+            factors=tuple(f // g for f, g in zip(each, base, strict=True)),
+            length=shape if source is None else levels[source].cells,
+            shape=size,
+            cells=tuple(n + (more and k in sources) for n, more in zip(size, ragged, strict=True)),
+            count=math.prod(each),
+            words=words,
+            sums=sums,
+        )
+    return list(levels.values())
 
 
-def _source(earlier: Sequence[Sequence[int]], factors: Sequence[int]) -> int | None:
-    """Return the last of the earlier levels whose factors divide these, or None."""
-    for k in reversed(range(len(earlier))):
-        if math.prod(earlier[k]) > 1 and all(f % g == 0 for f, g in zip(factors, earlier[k], strict=True)):
-            return k
+def _source(factors: list[tuple[int, ...]], k: int) -> int | None:
+    """Return the level nearest before k whose factors divide those of level k, or None."""
+    for j in reversed(range(k)):
+        if math.prod(factors[j]) > 1 and not any(f % g for f, g in zip(factors[k], factors[j], strict=True)):
+            return j
     return None
 
 
 def _sum_type(dtype: np.dtype[Any], count: int) -> tuple[int, np.dtype[Any]]:
-    """Return the number of words and the smallest type in which `count` pixels, and half of `count`, add up."""
+    """Return the number of words and the smallest type in which `count` pixels and half of `count` add up."""
     if dtype.kind == "f":
         return 1, np.dtype(np.float64)
     if dtype.itemsize == 8:
         return 2, np.dtype(np.int64)
     pixel = np.iinfo(dtype)
-    for size in (2, 4):
-        sums = np.dtype(f"{dtype.kind}{size}")
-        limit = np.iinfo(sums)
-        if int(limit.min) <= count * int(pixel.min) and count * int(pixel.max) + count // 2 <= int(limit.max):
-            return 1, sums
+    for bits in (16, 32):
+        sums = np.iinfo(f"{dtype.kind}{bits // 8}")
+        if sums.min <= count * pixel.min and count * pixel.max + count // 2 <= sums.max:
+            return 1, sums.dtype
     return 1, np.dtype(f"{dtype.kind}8")
 
 
-def _words(source: Array) -> Sequence[Array] | Array:
-    """Return what is summed one by one: the words of sums, the two words of 64-bit pixels, or the pixels."""
+def _words(source: Array) -> Array | tuple[Array, ...]:
+    """Return what is summed one by one: words of sums, the high and low words of 64-bit pixels, or pixels."""
     if source.ndim == 3:
         return source
     if source.dtype.kind in "iu" and source.dtype.itemsize == 8:
@@ -489,19 +420,19 @@ def _words(source: Array) -> Sequence[Array] | Array:
 
 
 def _sum_plane(source: Array, factor_y: int, factor_x: int, sums: Array, scratch: Array) -> None:
-    """Sum blocks of a plane. Floats along x first, as promised; integers along y first, which is faster."""
+    """Sum the blocks of a plane. Floats along x first, as promised; integers along y first, it is faster."""
     if sums.dtype.kind == "f":
-        middle = scratch[: len(source)]
-        _sum_cells(source, factor_x, middle)
-        _sum_cells(middle.T, factor_y, sums.T)
+        half_way = scratch[: len(source)]
+        _sum_cells(source, factor_x, half_way)
+        _sum_cells(half_way.T, factor_y, sums.T)
     else:
-        middle = scratch[: len(sums)]
-        _sum_cells(source.T, factor_y, middle.T)
-        _sum_cells(middle, factor_x, sums)
+        half_way = scratch[: len(sums)]
+        _sum_cells(source.T, factor_y, half_way.T)
+        _sum_cells(half_way, factor_x, sums)
 
 
 def _sum_cells(source: Array, factor: int, sums: Array) -> None:
-    """Sum `factor` neighbours along the last axis, from low to high index; beyond the end the last one is repeated."""
+    """Sum `factor` neighbours along the last axis, from low to high index; the last element is repeated."""
     length, cells = source.shape[-1], sums.shape[-1]
     inside = min(length // factor, cells)
     if inside:
@@ -518,49 +449,43 @@ def _sum_cells(source: Array, factor: int, sums: Array) -> None:
         total[...] = 0
         for k in members[:-1]:
             np.add(total, source[..., k], out=total)
-        np.add(total, np.multiply(source[..., -1], factor - len(members) + 1, dtype=total.dtype), out=total)
+        last = np.multiply(source[..., -1], factor - len(members) + 1, dtype=total.dtype)
+        np.add(total, last, out=total)
 
 
 def _members(cell: int, factor: int, length: int) -> range:
-    """Return the elements that a cell consists of: `factor` of them, or fewer, the last repeated to make up for it."""
+    """Return the elements of a cell: `factor` of them, or fewer where the last one is repeated."""
     return range(min(cell * factor, length - 1), min((cell + 1) * factor, length))
 
 
 def _round(sums: Array, count: int, pixels: Array) -> None:
     """Write floor(sum / count + 0.5), or sum / count for floats."""
+    half = count // 2  # added before a floor division, it does for even and odd counts
     if sums.dtype.kind == "f":
         np.divide(sums[0], count, out=pixels, casting="same_kind")
-    elif len(sums) == 1:
-        total = sums[0] + sums.dtype.type(count // 2)  # then the floor is the same for even and odd counts
-        if count & (count - 1):
-            np.floor_divide(total, count, out=pixels, casting="unsafe")
-        else:
-            np.right_shift(total, count.bit_length() - 1, out=pixels, casting="unsafe")
-    else:
-        low = sums[1] + count // 2
+    elif len(sums) == 2:
+        low = sums[1] + half
         high, rest = np.divmod(sums[0] + (low >> 32), count)
         np.add(high << 32, ((rest << 32) + (low & 0xFFFFFFFF)) // count, out=pixels, casting="unsafe")
+    elif count & (count - 1):
+        np.floor_divide(sums[0] + half, count, out=pixels, casting="unsafe")
+    else:
+        np.right_shift(sums[0] + half, count.bit_length() - 1, out=pixels, casting="unsafe")
 
 
-def _triple(numbers: Sequence[int]) -> Triple:
-    z, y, x = numbers
-    return z, y, x
+def _checked_shape(shape: Sequence[int], axes: set[int]) -> tuple[int, ...]:
+    if len(shape) not in axes or min(shape) < 1:
+        allowed = " or ".join(map(str, sorted(axes)))
+        raise InvalidInputError(f"an image has {allowed} axes, none of them empty; got shape {tuple(shape)}")
+    return tuple(shape)
 
 
 def _checked_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
+    if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype.name == "float16":
         raise InvalidTypeError(
-            f"cannot average pixels of type {dtype}; convert them to an integer of 8 to 64 bits, float32 or float64"
+            f"pixels of type {dtype} cannot be averaged; convert them to an integer type, float32 or float64"
         )
     return dtype.newbyteorder("=")
-
-
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    if min(shape) < 1:
-        raise InvalidInputError(
-            f"an image needs at least one pixel along each axis; this shape is {tuple(shape)}"
-        )
-    return tuple(int(n) for n in shape)
 
 
 def _checked_factors(factors: Sequence[int], axes: int) -> tuple[int, ...]:
@@ -568,10 +493,8 @@ def _checked_factors(factors: Sequence[int], axes: int) -> tuple[int, ...]:
         checked = tuple(operator.index(each) for each in factors)
     except TypeError:
         raise InvalidInputError(f"downsampling factors must be whole numbers; got {factors}") from None
-    if len(checked) != axes:
-        raise InvalidInputError(f"{axes} downsampling factors are needed, one per axis; got {checked}")
-    if min(checked) < 1:
-        raise InvalidInputError(f"downsampling factors must be 1 or more; got {checked}")
+    if len(checked) != axes or min(checked) < 1:
+        raise InvalidInputError(f"{axes} downsampling factors of 1 or more are needed; got {checked}")
     if math.prod(checked) > _MAX_COUNT:
-        raise InvalidInputError(f"a block may hold at most 2**31 pixels; the factors {checked} ask for more")
+        raise InvalidInputError(f"a block holds at most 2**31 pixels; the factors {checked} ask for more")
     return checked
