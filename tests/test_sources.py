@@ -143,6 +143,15 @@ def test_ome_tiff_in_all_orders(tmp_path: Path, axes: str, options: dict[str, An
         assert_holds(source, as_tczyx(array, axes))
 
 
+def test_an_imagej_hyperstack_with_one_page_as_beyond_4_gb(tmp_path: Path) -> None:
+    array = pixels((2, 4, 3, 11, 7))
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "TZCYX"}, truncate=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) == 1
+    with open_source(tmp_path / "a.tif") as source:
+        assert_holds(source, as_tczyx(array, "tzcyx"))
+
+
 @pytest.mark.parametrize(("given", "layout"), [("zcyx", "zcyx"), ("TZYX", "tzyx")])
 def test_axes_given_take_the_place_of_those_in_the_file(tmp_path: Path, given: str, layout: str) -> None:
     array = pixels((4, 3, 11, 7))
