@@ -290,8 +290,12 @@ class Affine:
         result: list[float] = []
         for row in (0, 4, 8):
             a, b, c, t = self.values[row : row + 4]
-            result += (a * v[i] + b * v[i + 4] + c * v[i + 8] for i in range(3))
-            result.append(a * v[3] + b * v[7] + c * v[11] + t)
+            result += (
+                a * v[0] + b * v[4] + c * v[8],
+                a * v[1] + b * v[5] + c * v[9],
+                a * v[2] + b * v[6] + c * v[10],
+                a * v[3] + b * v[7] + c * v[11] + t,
+            )
         return type(self)(values=tuple(result))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float64]:
