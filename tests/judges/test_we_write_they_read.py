@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from tests.judges.conftest import Judge
 
 SHAPE = (11, 23, 37)  # odd, so that every level has a border of its own
+PIXEL_TYPES = (
+    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
+)  # fmt: skip
 LEVELS = ((1, 1, 1), (1, 2, 2), (2, 4, 6))
 CHUNKS = ((4, 16, 32), (4, 16, 16), (2, 8, 8))
 VOXEL_SIZE_XYZ = (0.4, 0.5, 2.0)
+CALIBRATION = np.diag([1, 1.25, 5, 1])[:3]  # in voxels of the smallest size
+SHIFT = np.array([[1, 0.25, 0, 12.5], [0, 1, 0, 1.2e-7], [0, 0, 1, 1 / 3]])
 
 
 def random_stack(seed: int, dtype: str = "uint16", highest: int | None = None) -> NDArray[Any]:
@@ -63,7 +68,14 @@ def assert_levels_equal(seen: list[NDArray[Any]], stack: NDArray[Any]) -> None:
 @pytest.mark.parametrize(
     ("dtype", "highest"),
     # Bio-Formats knows element sizes only: int16 is shown as uint16, uint32 as int32 without its upper half
-    [("uint8", None), ("uint16", None), ("int16", None), ("uint32", 2**31 - 1), ("int32", None)],
+    [
+        ("uint8", None),
+        ("int8", None),
+        ("uint16", None),
+        ("int16", None),
+        ("uint32", 2**31 - 1),
+        ("int32", None),
+    ],
 )
 def test_bioformats_reads_tiles_and_time_points(
     dtype: str,
@@ -103,9 +115,9 @@ def test_bioformats_reads_channels_and_an_empty_time_point(bioformats: Judge, tm
             writer.write(stack, setup=setups[channel], time=time)
 
     (series,) = bioformats.read(xml)["series"]
+    assert series["unreadable"] == [[1, 0], [1, 1]]
     for (time, channel), stack in stacks.items():
-        index = (0, 2).index(time) if len(series["levels"][0]) == 2 else time
-        assert_levels_equal([level[index, channel] for level in series["levels"]], stack)
+        assert_levels_equal([level[time, channel] for level in series["levels"]], stack)
 
 
 def test_the_judge_reads_the_file(bioformats: Judge, tmp_path: Path) -> None:
@@ -126,8 +138,10 @@ def test_the_judge_reads_the_file(bioformats: Judge, tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------- the published npy2bdv
 
 
-@pytest.mark.parametrize("compression", [None, "gzip"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "compression"),
+    [*((dtype, "gzip") for dtype in PIXEL_TYPES), ("uint16", None)],
+)
 def test_published_editor_reads_a_full_factorial(
     dtype: str, compression: str | None, published: Judge, tmp_path: Path
 ) -> None:
@@ -145,7 +159,7 @@ def test_published_editor_reads_a_full_factorial(
             for place in places
         ]
         for (time, place), stack in stacks.items():
-            writer.write(stack, setup=setups[place], time=time)
+            writer.write(stack, setup=setups[place], time=time, transform=SHIFT + time)
 
     seen = published.read(xml)
     assert seen["counts"] == [2, 2, 2, 3, 1]
@@ -156,17 +170,14 @@ def test_published_editor_reads_a_full_factorial(
         assert all(level.dtype == dtype for level in view["levels"])
         assert view["voxel_size_xyz"] == list(VOXEL_SIZE_XYZ)
         assert view["shape_xyz"] == list(SHAPE[::-1])
-        # one transform: "calibration", in pixels of the smallest voxel size
-        np.testing.assert_allclose(view["transforms"], [np.diag([1, 1.25, 5, 1])[:3]], rtol=1e-12)
+        np.testing.assert_array_equal(view["transforms"][0], SHIFT + view["time"])
+        np.testing.assert_allclose(view["transforms"][1:], [CALIBRATION], rtol=1e-15)
 
 
 # --------------------------------------------------------------------------------------------------- pybdv
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64"],
-)
+@pytest.mark.parametrize("dtype", PIXEL_TYPES)
 def test_pybdv_reads_all_pixel_types(dtype: str, pybdv: Judge, tmp_path: Path) -> None:
     stacks = {view: random_stack(sum(view), dtype) for view in ((0, 0), (1, 0), (0, 1))}
     xml = tmp_path / "types.xml"
@@ -182,7 +193,7 @@ def test_pybdv_reads_all_pixel_types(dtype: str, pybdv: Judge, tmp_path: Path) -
             )
             for time in range(2):
                 if (time, channel) in stacks:
-                    writer.write(stacks[time, channel], setup=setup, time=time)
+                    writer.write(stacks[time, channel], setup=setup, time=time, transform=SHIFT + time)
 
     seen = pybdv.read(xml)
     assert seen["format"] == "bdv.hdf5"
@@ -195,4 +206,6 @@ def test_pybdv_reads_all_pixel_types(dtype: str, pybdv: Judge, tmp_path: Path) -
         assert view["shape"] == list(SHAPE)
         assert (view["unit"], view["name"]) == ("micrometer", f"channel {view['setup']}")
         assert view["attributes"]["channel"]["id"] == view["setup"]
-        np.testing.assert_allclose(np.reshape(view["transforms"], (-1, 3, 4)), [np.diag([1, 1.25, 5, 1])[:3]])
+        transforms = np.reshape(view["transforms"], (-1, 3, 4))
+        np.testing.assert_array_equal(transforms[0], SHIFT + view["time"])
+        np.testing.assert_allclose(transforms[1:], [CALIBRATION], rtol=1e-15)

@@ -18,12 +18,17 @@ import npy2bdv
 
 def main(calls: Path) -> None:
     (constructor, options), *rest = json.loads(calls.read_text(encoding="utf-8"))
-    writer = getattr(npy2bdv, constructor)(**options)
+    writer = getattr(npy2bdv, constructor)(**load(options))
     for method, arguments in rest:
-        getattr(writer, method)(**{name: load(value) for name, value in arguments.items()})
+        getattr(writer, method)(**load(arguments))
 
 
 def load(value: Any) -> Any:
+    """Return arguments as a person would write them: tuples, arrays."""
+    if isinstance(value, dict):
+        return {name: load(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return tuple(map(load, value))
     return np.load(value) if isinstance(value, str) and value.endswith(".npy") else value
 
 
