@@ -42,10 +42,12 @@ def block_mean(stack: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:
     padded = np.pad(stack, [(0, -size % factor) for size, factor in pairs], mode="edge")
     split = [n for size, factor in pairs for n in (-(-size // factor), factor)]
     if stack.dtype.kind == "f":
-        return padded.reshape(split).mean(axis=(1, 3, 5), dtype=np.float64).astype(stack.dtype)
-    count = int(np.prod(factors))
-    sums = padded.astype(object).reshape(split).sum(axis=(1, 3, 5))  # Python's own integers
-    return ((2 * sums + count) // (2 * count)).astype(stack.dtype)
+        means = padded.reshape(split).mean(axis=(1, 3, 5), dtype=np.float64)
+    else:
+        count = int(np.prod(factors))
+        sums = padded.astype(object).reshape(split).sum(axis=(1, 3, 5))  # Python's own integers
+        means = (2 * sums + count) // (2 * count)
+    return np.asarray(means, stack.dtype)
 
 
 def assert_levels_equal(seen: list[NDArray[Any]], stack: NDArray[Any]) -> None:
