@@ -1,1 +1,86 @@
-"""Write, stream, read and edit BigDataViewer / BigStitcher datasets from numpy."""
+"""Write, stream, read and edit BigDataViewer / BigStitcher datasets from numpy.
+
+`create` writes a dataset, `open` reads one, `resave` converts. `BdvWriter` and `BdvEditor` are the
+established interface of npy2bdv 1.x.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npy2bdv.dataset import Dataset, Level, View, open  # noqa: A004
+    from npy2bdv.downsample import downsample
+    from npy2bdv.errors import BdvError
+    from npy2bdv.model.affine import Affine
+    from npy2bdv.model.spimdata import ViewId, ViewTransform
+    from npy2bdv.npy2bdv import BdvEditor, BdvWriter
+    from npy2bdv.resave import resave
+    from npy2bdv.writer import DatasetWriter, create
+
+_HOMES = {
+    "Affine": "model.affine",
+    "BdvEditor": "npy2bdv",
+    "BdvError": "errors",
+    "BdvWriter": "npy2bdv",
+    "Dataset": "dataset",
+    "DatasetWriter": "writer",
+    "Level": "dataset",
+    "View": "dataset",
+    "ViewId": "model.spimdata",
+    "ViewTransform": "model.spimdata",
+    "create": "writer",
+    "downsample": "downsample",
+    "open": "dataset",
+    "resave": "resave",
+}
+
+__all__ = [
+    "Affine",
+    "BdvEditor",
+    "BdvError",
+    "BdvWriter",
+    "Dataset",
+    "DatasetWriter",
+    "Level",
+    "View",
+    "ViewId",
+    "ViewTransform",
+    "create",
+    "downsample",
+    "npy2bdv",
+    "open",
+    "resave",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("npy2bdv")
+    if name == "npy2bdv":  # the module of 1.x: npy2bdv.npy2bdv.BdvEditor
+        return import_module("npy2bdv.npy2bdv")
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'npy2bdv' has no attribute {name!r}") from None
+    return getattr(import_module(f"npy2bdv.{home}"), name)
+
+
+class _Package(ModuleType):
+    """Some functions (`resave`, `downsample`) live in modules of the same name: the function is what users get."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

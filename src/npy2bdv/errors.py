@@ -9,6 +9,8 @@ BdvError
 ├── FormatError         (ValueError)         a file that is not what it should be
 ├── ExistsError         (FileExistsError)    something is there already and was not to be replaced
 ├── NotFoundError       (FileNotFoundError)  a file that is not there
+├── ReadOnlyError       (ValueError)         a change was asked of something opened for reading
+├── WriteError          (OSError)            writing to disk failed; its cause says why
 └── ClosedError         (RuntimeError)       the writer, editor or dataset is closed
 """
 
@@ -51,6 +53,14 @@ class ExistsError(BdvError, FileExistsError):
 
 class NotFoundError(BdvError, FileNotFoundError):
     """A file that is needed is not there."""
+
+
+class ReadOnlyError(BdvError, ValueError):
+    """A change was asked of something that is open for reading only."""
+
+
+class WriteError(BdvError, OSError):
+    """Writing to disk failed; ``__cause__`` says why."""
 
 
 class ClosedError(BdvError, RuntimeError):

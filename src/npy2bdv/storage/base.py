@@ -186,6 +186,10 @@ class Container(Protocol):
         """Create the images of the levels from `first` on beside those that are there."""
         ...
 
+    def remove(self, view: ViewId) -> None:
+        """Forget the images of a view, if there are any."""
+        ...
+
     def note_times(self, times: Iterable[int]) -> None:
         """Make time points known that may have no image (some readers need a place for each)."""
         ...

@@ -162,9 +162,13 @@ class Hdf5Container:
         self, view: ViewId, pyramid: Pyramid, dtype: np.dtype[Any], codec: Codec
     ) -> tuple[Hdf5Level, ...]:
         """Create the images of all levels of a view, in place of those that were there."""
+        self.remove(view)
+        return self.add_levels(view, pyramid, 0, dtype, codec)
+
+    def remove(self, view: ViewId) -> None:
+        """Forget the images of a view, if there are any."""
         if _view_path(view) in self.file:
             del self.file[_view_path(view)]
-        return self.add_levels(view, pyramid, 0, dtype, codec)
 
     def add_levels(
         self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
@@ -177,7 +181,7 @@ class Hdf5Container:
                 cells = self.file[_cells_path(view, level)]
             else:
                 cells = self._create_cells(view, level, pyramid, dtype, codec)
-                levels.append(Hdf5Level(cells, dtype, codec))
+                levels.append(Hdf5Level(cells, dtype))
             chunks.append(cells.chunks or cells.shape)
         self._describe_setup(view.setup, pyramid, tuple(chunks), dtype)
         return tuple(levels)
@@ -254,12 +258,19 @@ def _filters(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
     return {} if codec == RAW else {"compression": codec.name}
 
 
+def _filters_of(cells: h5py.Dataset) -> frozenset[str]:
+    properties = cells.id.get_create_plist()
+    names = {h5py.h5z.FILTER_DEFLATE: "deflate", h5py.h5z.FILTER_SHUFFLE: "shuffle"}
+    codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    return frozenset(names.get(code, str(code)) for code in codes)
+
+
 class Hdf5Level:
     """One level of one view: a 3-D dataset (z, y, x)."""
 
-    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any], codec: Codec = RAW) -> None:
+    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any]) -> None:
         self._cells = cells
-        self._codec = codec
+        self._filters = _filters_of(cells)
         self.dtype = dtype
         self.shape: Zyx = cells.shape
         self.chunk: Zyx = cells.chunks or cells.shape
@@ -286,15 +297,15 @@ class Hdf5Level:
         """Return one whole, contiguous chunk as it lies on disk."""
         if not np.little_endian:  # files are little-endian
             block = block.byteswap()
-        if self._codec.name != "gzip":
+        if "deflate" not in self._filters:
             return block.reshape(-1).view(np.uint8).data
-        raw = shuffle(block) if block.dtype.itemsize > 1 else block.reshape(-1).view(np.uint8)
-        return deflate(raw, self._codec.level)
+        raw = shuffle(block) if "shuffle" in self._filters else block.reshape(-1).view(np.uint8)
+        return deflate(raw, self._cells.compression_opts)
 
     def put(self, place: Zyx, payload: Payload) -> None:
         """Store a chunk at a place (z, y, x) of the chunk grid."""
         start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
-        if self._codec.name == "lzf":  # the filter is h5py's own; it has no direct way in
+        if not self._filters <= {"shuffle", "deflate"}:  # lzf, or a filter of another program
             block = np.frombuffer(payload, self._cells.dtype).reshape(self.chunk)
             stop = tuple(min(a + b, n) for a, b, n in zip(start, self.chunk, self.shape, strict=True))
             inside = tuple(slice(0, b - a) for a, b in zip(start, stop, strict=True))

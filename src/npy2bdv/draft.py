@@ -1,0 +1,364 @@
+"""What will be recorded, before and while it is: setups, labels, transforms. No pixels, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from npy2bdv.errors import InvalidInputError, MissingKeyError
+from npy2bdv.model.affine import Affine
+from npy2bdv.model.pyramid import Pyramid, propose
+from npy2bdv.model.spimdata import (
+    ATTRIBUTES,
+    ENTITY_TYPES,
+    AttributeGroup,
+    Camera,
+    Entity,
+    GeneratedBy,
+    SpimData,
+    Timepoints,
+    ViewId,
+    ViewRegistration,
+    ViewSetup,
+    ViewTransform,
+    VoxelSize,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from npy2bdv.storage.base import FormatCard
+
+    Levels: TypeAlias = Literal["auto"] | Sequence[Sequence[int]]
+    Chunks: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
+    Transforms: TypeAlias = ArrayLike | Affine | Sequence[ViewTransform]
+
+_XML_ORDER = ("illumination", "channel", "angle", "tile")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftSetup:
+    """What was said of a setup when it was added. `transforms` serve all time points without their own."""
+
+    value: ViewSetup
+    pyramid: Pyramid
+    dtype: np.dtype[Any]
+    transforms: tuple[ViewTransform, ...]
+    calibration: Affine | Literal["bigstitcher"] | None
+
+
+class Draft:
+    """The description of a dataset that grows while it is recorded.
+
+    Parameters
+    ----------
+    card
+        What the format can hold.
+    levels, chunks
+        Of the setups that are given none of their own.
+    """
+
+    def __init__(
+        self, card: FormatCard, *, levels: Levels, chunks: Chunks | None, generated_by: GeneratedBy
+    ) -> None:
+        self.card = card
+        self.generated_by = generated_by
+        self.setups: dict[int, DraftSetup] = {}
+        self.views: dict[ViewId, tuple[ViewTransform, ...] | None] = {}
+        """The views declared so far, with their own transforms (None: those of the setup)."""
+        self._entities: dict[str, dict[int, Entity]] = {name: {} for name in ATTRIBUTES}
+        self.set_defaults(levels=levels, chunks=card.default_chunk if chunks is None else chunks)
+
+    def set_defaults(self, *, levels: Levels, chunks: Chunks) -> None:
+        """Set the levels and blocks of setups that are added from now on and given none of their own."""
+        self.pyramid_of((1, 1, 1), None, levels, chunks)  # refuses what no image could have
+        self._levels = levels
+        self._chunks = chunks
+
+    def add_setup(
+        self,
+        *,
+        shape: Sequence[int],
+        dtype: DTypeLike = "uint16",
+        channel: int | str = 0,
+        tile: int | str = 0,
+        angle: int | str = 0,
+        illumination: int | str = 0,
+        attributes: Mapping[str, int | str] | None = None,
+        voxel_size_xyz: Sequence[float] = (1.0, 1.0, 1.0),
+        unit: str = "micrometer",
+        camera: str = "default",
+        exposure_time: float = 0.0,
+        exposure_unit: str = "s",
+        name: str | None = None,
+        transform: Transforms | None = None,
+        calibration: ArrayLike | Affine | str | None = "bigstitcher",
+        levels: Levels | None = None,
+        chunks: Chunks | None = None,
+        id: int | None = None,  # noqa: A002
+    ) -> int:
+        """Add a setup: one channel of one tile at one angle under one illumination, at all time points.
+
+        Parameters
+        ----------
+        shape
+            Size of its stacks (z, y, x), in pixels.
+        dtype
+            Pixel type.
+        channel, tile, angle, illumination
+            A label (text) or an id (integer, whose label is the number).
+        attributes
+            Further attributes, by name.
+        voxel_size_xyz, unit
+            Size of a voxel (x, y, z).
+        camera, exposure_time, exposure_unit
+            Metadata of the camera.
+        name
+            Name of the setup; by default "setup ID".
+        transform
+            From calibrated pixels to the world, for all time points that are given none of their own: a 3x4 or
+            4x4 matrix, an `Affine`, or a sequence of `ViewTransform`, outermost first.
+        calibration
+            The innermost transform. By default what BigStitcher writes: voxel sizes in units of the smallest one
+            of the dataset. None: there is none beside `transform`.
+        levels, chunks
+            In place of those of the dataset.
+        id
+            Setup id; by default the next one.
+
+        Returns
+        -------
+        id
+            By which the other methods know it.
+
+        Raises
+        ------
+        InvalidInputError
+            If a size, voxel size, factor, block or matrix cannot be right, or the same attributes or id are taken.
+        """
+        setup = len(self.setups) if id is None else int(id)
+        if setup in self.setups or setup < 0:
+            raise InvalidInputError(
+                f"setup id {setup} is taken or negative; leave it out for the next free one"
+            )
+        voxel_size = _voxel_size(voxel_size_xyz, unit)
+        kind = np.dtype(dtype).newbyteorder("=")
+        pyramid = self.pyramid_of(
+            shape,
+            voxel_size,
+            self._levels if levels is None else levels,
+            self._chunks if chunks is None else chunks,
+        )
+        self.card.check(pyramid, kind)
+        wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
+        wanted.update(attributes or {})
+        entities = {key: self._entity(key, label) for key, label in wanted.items()}
+        ids = {key: entity.id for key, entity in entities.items()}
+        for other, known in self.setups.items():
+            if dict(known.value.attributes) == ids:
+                raise InvalidInputError(
+                    f"setup {other} has the same attributes ({_pairs(wanted)}); give the new one another channel, "
+                    "tile, angle or illumination, or write its stacks as other time points"
+                )
+        self.setups[setup] = DraftSetup(
+            value=ViewSetup(
+                id=setup,
+                name=f"setup {setup}" if name is None else name,
+                size_xyz=pyramid.shape[::-1],
+                voxel_size=voxel_size,
+                camera=Camera(name=camera, exposure_time=float(exposure_time), exposure_unit=exposure_unit),
+                attributes=ids,
+            ),
+            pyramid=pyramid,
+            dtype=kind,
+            transforms=() if transform is None else view_transforms(transform),
+            calibration=calibration
+            if calibration is None or isinstance(calibration, str)
+            else usable(calibration),
+        )
+        for key, entity in entities.items():
+            self._entities.setdefault(key, {})[entity.id] = entity
+        return setup
+
+    def set_labels(self, attribute: str, labels: Mapping[int, str]) -> None:
+        """Name the entities of an attribute, by id; those that no setup uses yet are added."""
+        entities = self._entities.setdefault(attribute, {})
+        type_ = ENTITY_TYPES.get(attribute, Entity)
+        for id_, label in labels.items():
+            known = entities.get(id_, type_(id=id_))
+            entities[id_] = replace(known, name=str(label))
+
+    @staticmethod
+    def pyramid_of(
+        shape: Sequence[int], voxel_size: VoxelSize | None, levels: Levels, chunks: Chunks
+    ) -> Pyramid:
+        """Return the pyramid of an image (z, y, x) with given factors, or "auto": those that BDV proposes."""
+        if isinstance(levels, str):
+            if levels != "auto":
+                raise InvalidInputError(f"levels={levels!r} is not known; give factors (z, y, x) or 'auto'")
+            levels = propose(_shape(shape), (1, 1, 1) if voxel_size is None else voxel_size.size_xyz)[0]
+        factors, rows = _rows(levels), _rows(chunks)
+        if len(set(factors)) != len(factors):
+            raise InvalidInputError(f"two levels have the same factors: {factors}")
+        # as ever in this package: too few blocks mean the first for all, further ones are not used
+        rows = rows[: len(factors)] if len(rows) >= len(factors) else rows[:1]
+        return Pyramid(shape=_shape(shape), factors=factors, chunks=rows)
+
+    def _entity(self, attribute: str, label: int | str) -> Entity:
+        """Return the entity with a label (text) or an id (integer), a new one where there is none."""
+        known = self._entities.get(attribute, {})
+        type_ = ENTITY_TYPES.get(attribute, Entity)
+        if isinstance(label, str):
+            for entity in known.values():
+                if entity.name == label:
+                    return entity
+            return type_(id=max(known, default=-1) + 1, name=label)
+        if label < 0:
+            raise InvalidInputError(f"{attribute} {label} is negative; ids count from 0")
+        return known.get(int(label)) or type_(id=int(label), name=str(label))
+
+    def transforms(self, view: ViewId) -> tuple[ViewTransform, ...]:
+        """Return the transforms of a declared view, outermost first, the calibration last.
+
+        Raises
+        ------
+        MissingKeyError
+            If it was not declared.
+        """
+        if view not in self.views:
+            raise MissingKeyError(f"time point {view.time} of setup {view.setup} has not been written")
+        known = self.known(view.setup)
+        own = self.views[view]
+        placed = known.transforms if own is None else own
+        calibration = known.calibration
+        if calibration is None:
+            return placed
+        affine = self._calibration(known.value) if isinstance(calibration, str) else calibration
+        return (*placed, ViewTransform(affine=affine, name="calibration"))
+
+    def set_transforms(self, view: ViewId, transforms: Sequence[ViewTransform]) -> None:
+        """Replace the transforms of a view (outermost first); the calibration stays innermost."""
+        self.views[view] = view_transforms(tuple(transforms))
+
+    def _calibration(self, setup: ViewSetup) -> Affine:
+        """Return BigStitcher's calibration: voxel sizes in units of the smallest of all present views."""
+        present = {view.setup for view in self.views}
+        sizes = [known.value.voxel_size for id_, known in self.setups.items() if id_ in present]
+        smallest = min((min(size.size_xyz) for size in sizes if size is not None), default=1.0)
+        assert setup.voxel_size is not None
+        x, y, z = setup.voxel_size.size_xyz
+        return Affine.scale((x / smallest, y / smallest, z / smallest))
+
+    def describe(self) -> SpimData:
+        """Return what the XML says of the dataset as it is now."""
+        present = sorted(self.views)
+        times = range(max((view.time for view in present), default=-1) + 1)
+        setups = sorted({view.setup for view in present})
+        here = set(present)
+        return SpimData(
+            generated_by=self.generated_by,
+            setups={id_: self.setups[id_].value for id_ in setups},
+            attributes={
+                name: AttributeGroup(name=name, entities=dict(sorted(self._entities[name].items())))
+                for name in (*_XML_ORDER, *(set(self._entities) - set(_XML_ORDER)))
+            },
+            timepoints=Timepoints.of(tuple(times)),
+            missing=frozenset(
+                ViewId(time, setup)
+                for time in times
+                for setup in self.setups
+                if ViewId(time, setup) not in here
+            ),
+            registrations={view: ViewRegistration(transforms=self.transforms(view)) for view in present},
+        )
+
+    def known(self, setup: int) -> DraftSetup:
+        """Return what was said of a setup.
+
+        Raises
+        ------
+        MissingKeyError
+            If there is none with this id.
+        """
+        try:
+            return self.setups[setup]
+        except KeyError:
+            raise MissingKeyError(
+                f"there is no setup {setup}; add_setup() returned {sorted(self.setups) or 'none yet'}"
+            ) from None
+
+
+def _innermost(
+    calibration: ArrayLike | Affine | str | None,
+) -> Affine | Literal["bigstitcher"] | None:
+    if calibration is None:
+        return None
+    if isinstance(calibration, str):
+        if calibration != "bigstitcher":
+            raise InvalidInputError(
+                f"calibration={calibration!r} is not known; give a matrix, 'bigstitcher' or None"
+            )
+        return "bigstitcher"
+    return usable(calibration)
+
+
+def _voxel_size(size_xyz: Sequence[float], unit: str) -> VoxelSize:
+    sizes = tuple(float(size) for size in size_xyz)
+    if len(sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
+        raise InvalidInputError(f"a voxel has three finite sizes above 0 (x, y, z); found {tuple(size_xyz)}")
+    return VoxelSize(size_xyz=(sizes[0], sizes[1], sizes[2]), unit=str(unit))
+
+
+def _shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise InvalidInputError(f"a stack has three sizes (z, y, x); found the shape {tuple(shape)}")
+    z, y, x = shape
+    return z, y, x
+
+
+def _rows(values: Any) -> tuple[Any, ...]:
+    """Return one triple, or several, as a tuple of triples; what is in them is judged by `Pyramid`."""
+    rows = tuple(tuple(row) if np.ndim(row) else row for row in values)
+    return rows if rows and isinstance(rows[0], tuple) else (rows,)
+
+
+def view_transforms(given: Transforms) -> tuple[ViewTransform, ...]:
+    """Return transforms that a user gave: one matrix, or named ones, outermost first.
+
+    Raises
+    ------
+    InvalidInputError
+        If a matrix is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
+    """
+    if isinstance(given, Sequence):
+        named = [each for each in given if isinstance(each, ViewTransform)]
+        if len(named) == len(given):
+            return tuple(named)
+    return (ViewTransform(affine=usable(given), name="manually defined"),)  # type: ignore[arg-type]
+
+
+def usable(matrix: ArrayLike | Affine) -> Affine:
+    """Return a matrix that a user gave as a transform that places pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
+    """
+    affine = Affine.from_array(matrix)
+    if affine.is_singular:
+        raise InvalidInputError(
+            f"the matrix is singular, it would press the image flat: {np.asarray(affine).tolist()}; "
+            "check that no row or column is zero and no axis is given twice"
+        )
+    return affine
+
+
+def _pairs(attributes: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={label!r}" for name, label in attributes.items())

@@ -1,0 +1,177 @@
+"""The threads and the memory with which all views of one writer are written.
+
+Encoders cut rows of chunks and compress them; one thread hands finished chunks to the container, since HDF5
+takes one at a time. Memory is reused (fresh memory is slow) and bounded: whoever feeds a view waits for room.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from npy2bdv.errors import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+DEFAULT_MEMORY = 256 * 2**20
+
+
+class Client(Protocol):
+    """A view that is being filled."""
+
+    jobs: int
+
+    def put_aside(self, row: int) -> None:
+        """Store an open row as far as it is filled, to free its memory. Called with the door held."""
+
+
+class Engine:
+    """The threads and the memory that all views of a writer share.
+
+    Parameters
+    ----------
+    max_memory
+        Bytes that buffers of pixels may take together. Never less than a row of chunks of each level of the
+        view being written is used.
+    concurrent
+        Whether the container takes chunks from several threads at once.
+    workers
+        Encoder threads; by default as many as there are processors, at most 4.
+    """
+
+    def __init__(
+        self, max_memory: int = DEFAULT_MEMORY, *, concurrent: bool = False, workers: int | None = None
+    ) -> None:
+        workers = workers or min(4, os.cpu_count() or 1)
+        self.max_memory = max_memory
+        self.door = threading.RLock()
+        """Held by whoever feeds a view; encoders never take it."""
+        self.open_rows: OrderedDict[tuple[int, int], tuple[Client, int]] = OrderedDict()
+        """Rows of full resolution that wait for planes, least recently touched first."""
+        self._concurrent = concurrent
+        self._encoders = ThreadPoolExecutor(workers, "npy2bdv-encode")
+        self._writer = ThreadPoolExecutor(1, "npy2bdv-write")
+        self._turns = threading.BoundedSemaphore(2 * workers + 2)  # pieces of rows on their way to the writer
+        self._changed = threading.Condition()
+        self._jobs = 0
+        self._used = 0
+        self._spare: dict[int, list[NDArray[np.uint8]]] = {}
+        self._spare_bytes = 0
+        self._error: BaseException | None = None
+        self.rows_ahead = 2 * workers
+        """How many rows a caller may hand over before it waits for the first."""
+        self._closed = False
+
+    # -- memory ------------------------------------------------------------------------------------------
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array from reused memory (its content is whatever was there). Never waits."""
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        with self._changed:
+            self._used += nbytes
+            spare = self._spare.get(nbytes)
+            if spare:
+                raw = spare.pop()
+                self._spare_bytes -= nbytes
+            else:
+                raw = np.empty(nbytes, np.uint8)
+        return raw.view(dtype).reshape(shape)
+
+    def give(self, array: NDArray[Any]) -> None:
+        """Take an array back for reuse; the caller must not touch it again."""
+        raw = array.reshape(-1).view(np.uint8)
+        with self._changed:
+            self._used -= raw.nbytes
+            if self._used + self._spare_bytes + raw.nbytes > self.max_memory:
+                self._spare.clear()
+                self._spare_bytes = 0
+            self._spare.setdefault(raw.nbytes, []).append(raw)
+            self._spare_bytes += raw.nbytes
+            self._changed.notify_all()
+
+    def wait_for_room(self, nbytes: int) -> None:
+        """Wait until `nbytes` more fit, putting rows of other views aside where nothing else helps."""
+        while True:
+            self.check()
+            with self._changed:
+                if self._used + nbytes <= self.max_memory:
+                    return
+                if self._jobs:
+                    self._changed.wait(1.0)
+                    continue
+            if not self.open_rows:
+                return
+            _, (stream, row) = self.open_rows.popitem(last=False)
+            stream.put_aside(row)
+
+    # -- work --------------------------------------------------------------------------------------------
+
+    def encode(self, stream: Client, job: Callable[[], None]) -> Future[None]:
+        """Run a job in an encoder thread."""
+        return self._submit(self._encoders, stream, job)
+
+    def put(self, stream: Client, job: Callable[[], None]) -> Future[None] | None:
+        """Run a job that stores a piece of a row, in its turn; wait where too many pieces are waiting."""
+        self._turns.acquire()
+
+        def in_turn() -> None:
+            try:
+                job()
+            finally:
+                self._turns.release()
+
+        if self._concurrent:
+            in_turn()
+            return None
+        return self._submit(self._writer, stream, in_turn)
+
+    def _submit(self, pool: ThreadPoolExecutor, stream: Client, job: Callable[[], None]) -> Future[None]:
+        with self._changed:
+            self._jobs += 1
+            stream.jobs += 1
+
+        def guarded() -> None:
+            try:
+                job()
+            except BaseException as error:  # it is raised again in the caller's thread
+                self._error = self._error or error
+            finally:
+                with self._changed:
+                    self._jobs -= 1
+                    stream.jobs -= 1
+                    self._changed.notify_all()
+
+        return pool.submit(guarded)
+
+    def drain(self, stream: Client | None = None) -> None:
+        """Wait until everything handed over (for one view, or all) is in the container."""
+        with self._changed:
+            self._changed.wait_for(lambda: (self._jobs if stream is None else stream.jobs) == 0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise what went wrong in a thread.
+
+        Raises
+        ------
+        WriteError
+            With the error of the thread as its cause.
+        """
+        if self._error is not None:
+            raise WriteError(f"writing failed: {self._error}") from self._error
+
+    def close(self) -> None:
+        """End the threads, after all work has been done."""
+        if not self._closed:
+            self._closed = True
+            self._encoders.shutdown()
+            self._writer.shutdown()
+            self._spare.clear()

@@ -1,0 +1,911 @@
+"""The established interface: `BdvWriter` and `BdvEditor`, as acquisition scripts know them.
+
+A thin layer over `npy2bdv.writer` and `npy2bdv.dataset`. Stacks, `subsamp`, `blockdim` and
+`virtual_stack_dim` are (z, y, x); `calibration` and names that end in ``_xyz`` are (x, y, z).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from npy2bdv import xml
+from npy2bdv.dataset import Dataset, find_xml, pixel_path, read_xml
+from npy2bdv.draft import usable
+from npy2bdv.engine import DEFAULT_MEMORY
+from npy2bdv.errors import (
+    ClosedError,
+    InvalidInputError,
+    MissingKeyError,
+    NotFoundError,
+    OutOfRangeError,
+    ReadOnlyError,
+)
+from npy2bdv.model.affine import Affine
+from npy2bdv.model.spimdata import (
+    ATTRIBUTES,
+    Camera,
+    GeneratedBy,
+    ViewId,
+    ViewRegistration,
+    ViewTransform,
+)
+from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.writer import DatasetWriter, dataset_paths
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from npy2bdv.dataset import View
+    from npy2bdv.model.spimdata import SpimData, ViewSetup
+    from npy2bdv.stream import ViewStream
+    from npy2bdv.writer import Compression
+
+logger = logging.getLogger(__name__)
+
+_COUNT_ORDER = ("illumination", "channel", "angle", "tile")  # of the attribute_counts that scripts read
+
+
+class BdvBase:
+    """What writer and editor share."""
+
+    __version__ = version("npy2bdv")
+    compressions_supported = (None, "gzip", "lzf")
+
+    def close(self) -> None:
+        """Close the files; a second call does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BdvWriter(BdvBase):
+    """Write stacks to a BigDataViewer HDF5/XML dataset.
+
+    Parameters
+    ----------
+    filename
+        The HDF5 file (``NAME.h5``), whose XML gets the same stem, or the XML. An existing XML names its HDF5
+        file; so several XML may describe one HDF5 file.
+    subsamp
+        Downsampling factors (z, y, x) of each level.
+    blockdim
+        Block size (z, y, x) of each level. If there are fewer than levels, the first serves all.
+    compression
+        None, "gzip" or "lzf" (Fiji cannot read lzf).
+    nilluminations, nchannels, ntiles, nangles
+        How many there are of each. The setup id counts them in this order, the angle fastest.
+    overwrite
+        Delete an existing HDF5 file. Its XML stays until `write_xml`, which keeps it as ``NAME.xml~1``.
+    dtype
+        Pixel type: one of the ten that BigDataViewer has.
+    max_memory
+        Bytes that buffers of pixels may take.
+
+    Raises
+    ------
+    ExistsError
+        If the HDF5 file exists and `overwrite` is not set.
+    NotFoundError
+        If the folder does not exist.
+    InvalidInputError
+        If a factor, block, count, compression or pixel type cannot be right.
+    """
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        subsamp: Sequence[Sequence[int]] = ((1, 1, 1),),
+        blockdim: Sequence[Sequence[int]] = ((4, 256, 256),),
+        compression: Literal["gzip", "lzf"] | tuple[str, int] | None = None,
+        nilluminations: int = 1,
+        nchannels: int = 1,
+        ntiles: int = 1,
+        nangles: int = 1,
+        overwrite: bool = False,
+        dtype: Any = "uint16",
+        *,
+        max_memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        path_xml, path_h5 = dataset_paths(filename)
+        if path_xml == Path(filename) and path_xml.is_file():
+            with contextlib.suppress(NotFoundError):
+                path_h5 = pixel_path(path_xml, read_xml(path_xml))
+        counts = {
+            "illumination": nilluminations,
+            "channel": nchannels,
+            "tile": ntiles,
+            "angle": nangles,
+        }
+        for name, count in counts.items():
+            if count != int(count) or count < 1:
+                raise InvalidInputError(f"the number of {name}s is {count}; it must be 1 or more")
+        if len(blockdim) < len(subsamp):
+            logger.info(
+                "%d blocks for %d levels: the first, %s, serves all", len(blockdim), len(subsamp), blockdim[0]
+            )
+        self._writer = _ClassicDataset(
+            path_xml,
+            path_h5,
+            levels=subsamp,
+            chunks=blockdim,
+            compression=compression,
+            overwrite=overwrite,
+            dtype=np.dtype(dtype),
+            counts=counts,
+            max_memory=max_memory,
+        )
+        self.filename_h5 = str(path_h5)
+        self.filename_xml = str(path_xml)
+        self.nilluminations, self.nchannels, self.ntiles, self.nangles = map(int, counts.values())
+        self.nsetups = self.nilluminations * self.nchannels * self.ntiles * self.nangles
+        self.ntimes = 0
+        self.subsamp = np.array(subsamp, dtype=np.int64)
+        self.nlevels = len(self.subsamp)
+        self.chunks: Any = _blocks(blockdim, self.nlevels)
+        self.compression = compression
+        self.dtype = np.dtype(dtype)
+        self.dtypes_supported = self._writer.card.pixel_types
+        self.virtual_stacks = False
+        self.attribute_labels: dict[str, Sequence[object]] = {}
+        self.attribute_counts = {name: int(counts[name]) for name in _COUNT_ORDER}
+        self.stack_shapes: dict[int, tuple[int, int, int]] = {}
+        self.affine_matrices: dict[int, NDArray[np.float64]] = {}
+        self.affine_names: dict[int, str] = {}
+        self.calibrations: dict[int, Sequence[float]] = {}
+        self.voxel_size_xyz: dict[int, Sequence[float]] = {}
+        self.voxel_units: dict[int, str] = {}
+        self.exposure_time: dict[int, float] = {}
+        self.exposure_units: dict[int, str] = {}
+        self._virtual: set[ViewId] = set()
+        self._file_object_h5 = _FileProxy(self._writer)
+
+    # -- pixels ------------------------------------------------------------------------------------------
+
+    def append_view(
+        self,
+        stack: NDArray[Any] | None,
+        virtual_stack_dim: Sequence[int] | None = None,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+        m_affine: ArrayLike | Affine | None = None,
+        name_affine: str = "manually defined",
+        voxel_size_xyz: Sequence[float] = (1, 1, 1),
+        voxel_units: str = "px",
+        calibration: Sequence[float] = (1, 1, 1),
+        exposure_time: float = 0,
+        exposure_units: str = "s",
+    ) -> None:
+        """Write a stack, or declare a virtual one that planes and substacks fill.
+
+        A view that was written before is replaced.
+
+        Parameters
+        ----------
+        stack
+            Pixels (z, y, x), or None for a virtual stack.
+        virtual_stack_dim
+            Size (z, y, x) of a virtual stack.
+        time, illumination, channel, tile, angle
+            Which view it is; all count from 0.
+        m_affine
+            3x4 matrix (or 4x4 with the last row 0 0 0 1) from calibrated pixels to the world. A time point that
+            is given none takes the last one given for its setup.
+        name_affine
+            Name of the matrix.
+        voxel_size_xyz, voxel_units
+            Size of a voxel (x, y, z); metadata, of the setup.
+        calibration
+            Scale (x, y, z) of the innermost transform, e.g. (1, 1, voxel_z / voxel_x).
+        exposure_time, exposure_units
+            Metadata of the camera, of the setup.
+
+        Raises
+        ------
+        InvalidInputError
+            If the stack is not 3-D or is empty, its shape differs from other time points of the setup, or a
+            matrix, voxel size or calibration cannot be right.
+        OutOfRangeError
+            If an index is negative or too large.
+        """
+        view = self._view(time, illumination, channel, tile, angle)
+        pixels = None if stack is None else np.asarray(stack)
+        if pixels is None and virtual_stack_dim is None:
+            raise InvalidInputError("give a stack, or for a virtual one its size virtual_stack_dim=(z, y, x)")
+        shape = _stack_shape(virtual_stack_dim if pixels is None else pixels.shape)
+        stream = self._writer.declare(
+            view,
+            shape,
+            attributes={"illumination": illumination, "channel": channel, "tile": tile, "angle": angle},
+            affine=None if m_affine is None else ViewTransform(affine=usable(m_affine), name=name_affine),
+            calibration_xyz=calibration,
+            voxel_size_xyz=voxel_size_xyz,
+            unit=voxel_units,
+            exposure_time=exposure_time,
+            exposure_unit=exposure_units,
+        )
+        setup = view.setup
+        self.ntimes = max(self.ntimes, view.time + 1)
+        self.stack_shapes[setup] = shape
+        self.calibrations[setup] = calibration
+        self.voxel_size_xyz[setup] = voxel_size_xyz
+        self.voxel_units[setup] = voxel_units
+        self.exposure_time[setup] = exposure_time
+        self.exposure_units[setup] = exposure_units
+        if m_affine is not None:
+            self.affine_matrices[setup] = np.asarray(usable(m_affine))
+            self.affine_names[setup] = name_affine
+        if pixels is None:
+            self.virtual_stacks = True
+            self._virtual.add(view)
+        else:
+            self._virtual.discard(view)
+            self._put(stream, pixels, (0, 0, 0))
+
+    def append_plane(
+        self,
+        plane: NDArray[Any],
+        z: int,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+    ) -> None:
+        """Write a plane (y, x) of a virtual stack. Planes may come in any order.
+
+        Raises
+        ------
+        InvalidInputError
+            If its shape is not that of the stack.
+        OutOfRangeError
+            If z or an index is outside.
+        MissingKeyError
+            If the virtual stack has not been declared.
+        """
+        stream = self._virtual_stream(time, illumination, channel, tile, angle)
+        plane = np.asarray(plane)
+        if plane.shape != stream.shape[1:]:
+            raise InvalidInputError(
+                f"the plane has the shape {plane.shape}; planes of this virtual stack have {stream.shape[1:]} (y, x)"
+            )
+        self._put(stream, plane[np.newaxis], (z, 0, 0))
+
+    def append_substack(
+        self,
+        substack: NDArray[Any],
+        z_start: int,
+        y_start: int = 0,
+        x_start: int = 0,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+    ) -> None:
+        """Write a block (z, y, x) of a virtual stack. Blocks may come in any order.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is not 3-D or reaches beyond the stack.
+        OutOfRangeError
+            If a start or an index is outside.
+        MissingKeyError
+            If the virtual stack has not been declared.
+        """
+        stream = self._virtual_stream(time, illumination, channel, tile, angle)
+        self._put(stream, np.asarray(substack), (z_start, y_start, x_start))
+
+    def _put(self, stream: ViewStream, block: NDArray[Any], start: tuple[int, int, int]) -> None:
+        """Write a block; one of another pixel type is converted a few planes at a time."""
+        stream.check_place(block, start)
+        if np.can_cast(block.dtype, self.dtype, "safe"):
+            stream.put(block, *start)
+            return
+        changed = False
+        step = max(1, 16 * 2**20 // block[0].nbytes)
+        for z in range(0, len(block), step):
+            part = block[z : z + step]
+            with np.errstate(invalid="ignore"):
+                cast = part.astype(self.dtype)
+            changed = changed or not np.array_equal(cast, part)
+            stream.put(cast, start[0] + z, *start[1:])
+        if changed:
+            warnings.warn(
+                f"Values of {block.dtype} data change when cast to {self.dtype} (out of range or not integer). "
+                "Rescale the data, or create BdvWriter with a matching dtype.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _virtual_stream(
+        self, time: int, illumination: int, channel: int, tile: int, angle: int
+    ) -> ViewStream:
+        view = self._view(time, illumination, channel, tile, angle)
+        if view not in self._virtual:
+            raise MissingKeyError(
+                f"time {time}, illumination {illumination}, channel {channel}, tile {tile}, angle {angle} is no "
+                "virtual stack; declare it first: append_view(stack=None, virtual_stack_dim=(z, y, x), ...)"
+            )
+        return self._writer.stream_of(view)
+
+    def create_pyramids(
+        self,
+        subsamp: Sequence[Sequence[int]] = ((4, 8, 8),),
+        blockdim: Sequence[Sequence[int]] = ((8, 128, 128),),
+        compression: Literal["gzip", "lzf"] | tuple[str, int] | None = None,
+    ) -> None:
+        """Add levels to all views written so far, which must have one level.
+
+        Parameters
+        ----------
+        subsamp, blockdim, compression
+            As in `BdvWriter`, for the new levels.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are several levels already, or a factor, block or compression cannot be right.
+        """
+        if self.nlevels != 1:
+            raise InvalidInputError(f"create_pyramids adds to one level; there are {self.nlevels} already")
+        codec = self._writer.card.codec(compression)
+        _run_with_bar(self._writer.add_levels(subsamp, blockdim, codec), "pyramids")
+        blocks = [*_blocks(self.chunks, 1), *_blocks(blockdim, len(subsamp))]
+        self._writer.set_defaults(levels=[*self.subsamp.tolist(), *subsamp], chunks=blocks)
+        self.subsamp = np.concatenate([self.subsamp, np.array(subsamp, dtype=np.int64)])
+        self.chunks = np.array(blocks, dtype=np.int64)
+        self.nlevels = len(self.subsamp)
+
+    # -- XML ---------------------------------------------------------------------------------------------
+
+    def set_attribute_labels(self, attribute: str, labels: Sequence[object]) -> None:
+        """Name the values of an attribute ("illumination", "channel", "tile", "angle"), e.g. ("488", "561").
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not as many labels as values.
+        MissingKeyError
+            If the attribute is another.
+        """
+        if attribute not in self.attribute_counts:
+            raise MissingKeyError(
+                f"{attribute!r} is no attribute; they are {', '.join(self.attribute_counts)}"
+            )
+        count = self.attribute_counts[attribute]
+        if isinstance(labels, str) or len(labels) != count:
+            raise InvalidInputError(
+                f"{attribute} has {count} values and needs as many labels; found {labels!r}"
+            )
+        self.attribute_labels[attribute] = labels
+        self._writer.set_labels(attribute, {id_: str(label) for id_, label in enumerate(labels)})
+
+    def write_xml(
+        self,
+        camera_name: str = "default",
+        microscope_name: str = "default",
+        microscope_version: str = "0.0",
+        user_name: str = "user",
+    ) -> None:
+        """Write the XML, with what has been appended so far. May be called again, also after `close`.
+
+        Raises
+        ------
+        InvalidInputError
+            If nothing has been appended.
+        """
+        if not self._writer.views:
+            raise InvalidInputError("nothing has been appended yet; call append_view before write_xml")
+        self._writer.camera_name = camera_name
+        self._writer.generated_by = GeneratedBy(
+            library_version=version("npy2bdv"),
+            microscope=microscope_name,
+            microscope_version=microscope_version,
+            user=user_name,
+        )
+        self._save()
+
+    def _save(self) -> None:
+        self._writer.path_xml = Path(self.filename_xml)  # scripts set it, to write another XML over one HDF5
+        self._writer.save()
+
+    def read_affine(
+        self,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+        index: int = 0,
+    ) -> NDArray[np.float64]:
+        """Return a transform of a view as a 3x4 matrix.
+
+        Parameters
+        ----------
+        time, illumination, channel, tile, angle
+            Which view.
+        index
+            0 is the outermost transform (applied last); the calibration comes last.
+
+        Raises
+        ------
+        OutOfRangeError
+            If there is no such transform.
+        MissingKeyError
+            If the view was not appended.
+        """
+        view = self._view(time, illumination, channel, tile, angle)
+        return _matrix(self._writer.transforms(view), index, view)
+
+    def append_affine(
+        self,
+        m_affine: ArrayLike | Affine,
+        name_affine: str = "Appended affine transformation using npy2bdv.",
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+    ) -> None:
+        """Put a transform outermost (it is applied last) and write the XML at once.
+
+        Raises
+        ------
+        InvalidInputError
+            If the matrix is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
+        MissingKeyError
+            If the view was not appended.
+        """
+        view = self._view(time, illumination, channel, tile, angle)
+        transform = ViewTransform(affine=usable(m_affine), name=name_affine)
+        self._writer.set_transforms(view, (transform, *self._writer.transforms(view)))
+        self._save()
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Complete all views and close the HDF5 file; a second call does nothing.
+
+        What was appended since the last `write_xml` (or all, if it was forgotten) is brought into the XML.
+        """
+        self._writer.path_xml = Path(self.filename_xml)
+        self._writer.close()
+
+    @property
+    def setup_id_present(self) -> list[list[bool]]:
+        """For each time point and setup whether the view was appended."""
+        return [
+            [ViewId(time, setup) in self._writer.views for setup in range(self.nsetups)]
+            for time in range(max(1, self.ntimes))
+        ]
+
+    def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> ViewId:
+        indices = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
+        setup = 0
+        for name, index in indices.items():
+            count = self.attribute_counts[name]
+            if index != int(index) or not 0 <= index < count:
+                raise OutOfRangeError(f"{name} {index} is out of range: there are {count}, counted from 0")
+            setup = setup * count + int(index)
+        if time != int(time) or time < 0:
+            raise OutOfRangeError(f"time {time} is out of range: time points are whole numbers from 0 on")
+        return ViewId(int(time), setup)
+
+
+class _ClassicDataset(DatasetWriter):
+    """A dataset as the established interface writes it: a fixed grid of setups, transforms exactly as given."""
+
+    def __init__(
+        self,
+        path_xml: Path,
+        path_h5: Path,
+        *,
+        levels: Sequence[Sequence[int]],
+        chunks: Sequence[Sequence[int]],
+        compression: Compression,
+        overwrite: bool,
+        dtype: np.dtype[Any],
+        counts: dict[str, int],
+        max_memory: int,
+    ) -> None:
+        if path_h5.exists() and overwrite:
+            logger.warning("HDF5 file %s already exists, overwriting.", path_h5)
+        super().__init__(
+            path_xml,
+            path_h5,
+            levels=levels,
+            chunks=chunks,
+            compression=compression,
+            overwrite=overwrite,
+            guarded=(path_h5,),
+            save_at_once=False,
+            pixel_types=(dtype,),
+            max_memory=max_memory,
+        )
+        self.camera_name = "default"
+        self._dtype = dtype
+        self._n_setups = math.prod(counts.values())
+        self._placed: dict[int, ViewTransform] = {}
+        for name, count in counts.items():
+            self.set_labels(name, {id_: str(id_) for id_ in range(count)})
+
+    def declare(
+        self,
+        view: ViewId,
+        shape: tuple[int, int, int],
+        *,
+        attributes: dict[str, int],
+        affine: ViewTransform | None,
+        calibration_xyz: Sequence[float],
+        voxel_size_xyz: Sequence[float],
+        unit: str,
+        exposure_time: float,
+        exposure_unit: str,
+    ) -> ViewStream:
+        """Declare a view, in place of one that was there; what is metadata of the setup is the last given."""
+        calibration = ViewTransform(affine=usable(Affine.scale(calibration_xyz)), name="calibration")
+        known = self.setups.get(view.setup)
+        others = sorted(other for other in self.views if other.setup == view.setup and other != view)
+        if known is not None and others and known.pyramid.shape != shape:
+            raise InvalidInputError(
+                f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup at time point "
+                f"{others[0].time}. All time points of a setup must have one shape."
+            )
+        setups = dict(self.setups)
+        setups.pop(view.setup, None)
+        self.setups, before = setups, self.setups
+        try:
+            self.add_setup(
+                id=view.setup,
+                shape=shape,
+                dtype=self._dtype,
+                attributes=attributes,
+                voxel_size_xyz=voxel_size_xyz,
+                unit=unit,
+                exposure_time=exposure_time,
+                exposure_unit=exposure_unit,
+                calibration=None,
+            )
+            if view in self.views:
+                logger.warning("overwriting time point %d, setup %d", view.time, view.setup)
+            placed = affine or self._placed.get(view.setup)
+            transforms = (calibration,) if placed is None else (placed, calibration)
+            stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
+        except BaseException:
+            self.setups = before
+            raise
+        if affine is not None:
+            self._placed[view.setup] = affine
+        return stream
+
+    def describe(self) -> SpimData:
+        """Return what the XML says; setups of the grid that were never written are missing at all times."""
+        data = super().describe()
+        never = set(range(self._n_setups)) - set(self.setups)
+        missing = {ViewId(time, setup) for time in data.timepoints.ids for setup in never}
+        named = {
+            id_: replace(setup, camera=replace(setup.camera or Camera(), name=self.camera_name))
+            for id_, setup in data.setups.items()
+        }
+        return replace(data, setups=named, missing=(data.missing or frozenset()) | missing)
+
+
+class _FileProxy:
+    """What scripts reach as ``writer._file_object_h5``: the h5py file, complete as far as it was written."""
+
+    def __init__(self, writer: DatasetWriter) -> None:
+        self._writer = writer
+
+    def flush(self) -> None:
+        """Store what has come so far and hand it to the operating system."""
+        self._writer.flush()
+
+    def __getitem__(self, name: str) -> Any:
+        self._writer.flush()
+        return self._file[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __bool__(self) -> bool:
+        return not self._writer.closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    @property
+    def _file(self) -> Any:
+        container: Any = self._writer.container
+        return container.file
+
+
+class BdvEditor(BdvBase):
+    """Read views of a dataset, read and append transforms.
+
+    Views are found by the ids of their attributes in the XML, time points by their ids.
+
+    Parameters
+    ----------
+    filename
+        The HDF5 file, whose XML has the same stem, or the XML, which names its HDF5 file.
+    mode
+        "r+", or "r": then no byte on disk changes.
+
+    Raises
+    ------
+    NotFoundError
+        If the XML or the HDF5 file is not there.
+    FormatError
+        If they are not what they should be.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> None:
+        if mode not in ("r", "r+"):
+            raise InvalidInputError(f"mode {mode!r} is not known; it is 'r' (read only) or 'r+'")
+        path_xml = find_xml(Path(filename))
+        data = read_xml(path_xml)
+        self.filename_xml = str(path_xml)
+        self.filename_h5 = str(pixel_path(path_xml, data))
+        self.mode = mode
+        self._dataset: Dataset | None = Dataset(path_xml, data)
+        self._backed_up = False
+        counts = self.get_attribute_count()
+        self.ntimes, self.nilluminations, self.nchannels, self.ntiles, self.nangles = counts
+        self.nsetups = len(data.setups)
+        self.compression = None
+        self.dtypes_supported = self._open.container.card.pixel_types
+
+    @property
+    def _open(self) -> Dataset:
+        if self._dataset is None:
+            raise ClosedError(f"the editor of {self.filename_xml} has been finalized; open a new one")
+        return self._dataset
+
+    @property
+    def _file_object_h5(self) -> Any:
+        if self._dataset is None:
+            return None
+        container: Any = self._dataset.container
+        return container.file
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type of the first view."""
+        return next(self._open.views()).dtype
+
+    @property
+    def nlevels(self) -> int:
+        """How many levels the first setup has."""
+        return len(self._open.container.factors(self._open.setups[0]))
+
+    def get_attribute_count(self) -> tuple[int, int, int, int, int]:
+        """Return how many (time points, illuminations, channels, tiles, angles) there are."""
+        data = self._open.spimdata
+        illuminations, channels, tiles, angles = (
+            max(1, len(data.attributes[name].entities)) if name in data.attributes else 1
+            for name in ATTRIBUTES
+        )
+        return len(data.timepoints.ids), illuminations, channels, tiles, angles
+
+    def read_view(
+        self,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+        ilevel: int = 0,
+        z: int | None = None,
+    ) -> NDArray[Any]:
+        """Return the pixels of a view (z, y, x), or of one of its planes (y, x).
+
+        Parameters
+        ----------
+        time, illumination, channel, tile, angle
+            Ids, as the XML has them.
+        ilevel
+            Level of the pyramid; 0 is the full resolution.
+        z
+            One plane of the level, counted from 0.
+
+        Raises
+        ------
+        MissingKeyError
+            If the view is missing, or has no such level.
+        OutOfRangeError
+            If there is no such time point, attribute id or plane.
+        """
+        view = self._view(time, illumination, channel, tile, angle)
+        if not 0 <= ilevel < view.n_levels:
+            raise MissingKeyError(
+                f"there is no level {ilevel}; the view has the levels 0 to {view.n_levels - 1}"
+            )
+        level = view.level(ilevel)
+        if z is None:
+            return level[...]
+        if not 0 <= z < level.shape[0]:
+            raise _plane_error(z, level.shape[0])
+        return level[int(z)]
+
+    def get_view_property(
+        self,
+        key: Literal["voxel_size", "view_shape"],
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+    ) -> tuple[float, ...]:
+        """Return the voxel size or the shape of a setup, (x, y, z).
+
+        Raises
+        ------
+        InvalidInputError
+            If another key is asked for.
+        OutOfRangeError
+            If there is no such attribute id.
+        MissingKeyError
+            If no setup has these attributes.
+        """
+        if key not in ("voxel_size", "view_shape"):
+            raise InvalidInputError(f"{key!r} is not known; ask for 'voxel_size' or 'view_shape'")
+        setup = self._setup(illumination, channel, tile, angle)
+        if key == "voxel_size":
+            return (1.0, 1.0, 1.0) if setup.voxel_size is None else setup.voxel_size.size_xyz
+        if setup.size_xyz is None:
+            raise MissingKeyError(
+                f"the XML gives no <size> for setup {setup.id}; read_view(...).shape has it"
+            )
+        return setup.size_xyz
+
+    def read_affine(
+        self,
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+        index: int = 0,
+    ) -> NDArray[np.float64]:
+        """Return a transform of a view as a 3x4 matrix; see `BdvWriter.read_affine`."""
+        view = self._view(time, illumination, channel, tile, angle)
+        return _matrix(view.transforms, index, view.id)
+
+    def append_affine(
+        self,
+        m_affine: ArrayLike | Affine,
+        name_affine: str = "Appended affine transformation using npy2bdv.",
+        time: int = 0,
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+    ) -> None:
+        """Put a transform outermost and write the XML at once; see `BdvWriter.append_affine`.
+
+        The first time, the XML as it was is kept as ``NAME.xml~1``.
+
+        Raises
+        ------
+        ReadOnlyError
+            In mode "r".
+        """
+        if self.mode == "r":
+            raise ReadOnlyError(f"{self.filename_xml} is open in mode 'r', read only; open it with mode='r+'")
+        view = self._view(time, illumination, channel, tile, angle).id
+        transform = ViewTransform(affine=usable(m_affine), name=name_affine)
+        dataset = self._open
+        known = dataset.spimdata.registrations.get(view, ViewRegistration())
+        changed = replace(known, transforms=(transform, *known.transforms))
+        data = dataset.spimdata.with_registration(view, changed)
+        text = xml.serialise(data)
+        if not self._backed_up:
+            keep_backup(dataset.path)
+            self._backed_up = True
+        replace_file(dataset.path, text)
+        dataset.spimdata = data
+
+    def finalize(self) -> None:
+        """Close the files; a second call does nothing."""
+        if self._dataset is not None:
+            self._dataset.close()
+            self._dataset = None
+
+    def close(self) -> None:
+        """Close the files; the same as `finalize`."""
+        self.finalize()
+
+    def _setup(self, illumination: int, channel: int, tile: int, angle: int) -> ViewSetup:
+        data = self._open.spimdata
+        wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
+        for name, id_ in wanted.items():
+            group = data.attributes.get(name)
+            known = sorted(group.entities) if group and group.entities else [0]
+            if id_ not in known:
+                raise OutOfRangeError(f"{name} {id_} is not in this dataset; it has the ids {known}")
+        for setup in data.setups.values():
+            if all(setup.attributes.get(name, 0) == id_ for name, id_ in wanted.items()):
+                return setup
+        raise MissingKeyError(
+            "no setup has "
+            + ", ".join(f"{name} {id_}" for name, id_ in wanted.items())
+            + "; it was never recorded"
+        )
+
+    def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
+        setup = self._setup(illumination, channel, tile, angle)
+        if time not in self._open.times:
+            raise OutOfRangeError(
+                f"time point {time} is not in this dataset; it has {self._open.times[:12]} ..."
+            )
+        return self._open.view(time=int(time), setup=setup.id)
+
+
+def _plane_error(z: int, size: int) -> Exception:
+    text = f"plane {z} is outside of the level, which has {size} planes, counted from 0"
+    return InvalidInputError(text) if z < 0 else OutOfRangeError(text)
+
+
+def _matrix(transforms: Sequence[ViewTransform], index: int, view: ViewId) -> NDArray[np.float64]:
+    if not 0 <= index < len(transforms):
+        raise OutOfRangeError(
+            f"there is no transform {index} of time {view.time}, setup {view.setup}: it has {len(transforms)}, "
+            "counted from 0 (outermost)"
+        )
+    affine = transforms[index].affine
+    if affine is None:
+        raise InvalidInputError(f"the transform {transforms[index].name!r} is a Java class, not a matrix")
+    return np.asarray(affine)
+
+
+def _stack_shape(shape: Any) -> tuple[int, int, int]:
+    if len(shape) != 3 or any(size != int(size) or size < 1 for size in shape):
+        raise InvalidInputError(f"a stack has three sizes (z, y, x), each at least 1; found {tuple(shape)}")
+    z, y, x = map(int, shape)
+    return z, y, x
+
+
+def _blocks(blockdim: Any, n_levels: int) -> tuple[tuple[int, ...], ...]:
+    """Return a block for each level: the first for all where there are too few."""
+    blocks = tuple(tuple(int(size) for size in block) for block in blockdim)
+    return blocks if len(blocks) >= n_levels else blocks[:1] * n_levels
+
+
+def _run_with_bar(steps: Iterator[tuple[int, int]], what: str) -> None:
+    """Run a job that yields (done, total) planes, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        for done, total in steps:
+            bar.update(task, completed=done, total=total)

@@ -1,0 +1,425 @@
+"""Write a dataset: setups, views, levels, and the XML that describes them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from npy2bdv import xml
+from npy2bdv.draft import Draft, DraftSetup, view_transforms
+from npy2bdv.engine import DEFAULT_MEMORY, Engine
+from npy2bdv.errors import ClosedError, ExistsError, InvalidInputError, InvalidTypeError, NotFoundError
+from npy2bdv.model.pyramid import Pyramid
+from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
+from npy2bdv.storage import FORMATS, create_container
+from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.stream import ViewStream, make_levels
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    from npy2bdv.draft import Chunks, Levels, Transforms
+    from npy2bdv.model.pyramid import Zyx
+    from npy2bdv.storage.base import Codec, FormatName
+
+Compression: TypeAlias = str | tuple[str, int] | None
+
+
+def dataset_paths(path: str | os.PathLike[str], format: FormatName = "hdf5") -> tuple[Path, Path]:  # noqa: A002
+    """Return the paths of XML and pixels of a dataset that is named by either of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name has another suffix.
+    """
+    path = Path(path)
+    suffixes = FORMATS[format].suffixes
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        return path, path.with_suffix(suffixes[0])
+    if suffix in suffixes:
+        return path.with_suffix(".xml"), path
+    raise InvalidInputError(
+        f"{path.name!r} names no dataset: give the XML (NAME.xml) or the pixels (NAME{suffixes[0]})"
+    )
+
+
+def create(
+    path: str | os.PathLike[str],
+    *,
+    format: FormatName = "hdf5",  # noqa: A002
+    levels: Levels = ((1, 1, 1),),
+    chunks: Chunks | None = None,
+    compression: Compression = None,
+    overwrite: bool = False,
+    microscope: str = "default",
+    microscope_version: str = "0.0",
+    user: str = "user",
+    max_memory: int = DEFAULT_MEMORY,
+) -> DatasetWriter:
+    """Start a new dataset.
+
+    Parameters
+    ----------
+    path
+        The XML (``NAME.xml``) or the pixel file (``NAME.h5``); the other lies beside it.
+    format
+        Where pixels are stored.
+    levels
+        Downsampling factors (z, y, x) of each level of the pyramid, the full resolution (1, 1, 1) among them,
+        or "auto": those that BigDataViewer proposes for the size and voxel size of each setup.
+    chunks
+        Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format.
+    compression
+        None, "gzip" (fast), ("gzip", 1 to 9), or "lzf" (Fiji cannot read it).
+    overwrite
+        Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
+    microscope, microscope_version, user
+        Written into the XML.
+    max_memory
+        Bytes that buffers of pixels may take.
+
+    Raises
+    ------
+    ExistsError
+        If the XML or the pixels exist and `overwrite` is not set.
+    NotFoundError
+        If the folder does not exist.
+    InvalidInputError
+        If a name, factor, block or compression cannot be right.
+
+    Examples
+    --------
+    >>> import numpy as np, npy2bdv, tempfile
+    >>> stack = np.arange(24, dtype="uint16").reshape(2, 3, 4)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with npy2bdv.create(folder.name + "/scan.xml") as writer:
+    ...     setup = writer.add_setup(shape=(2, 3, 4), channel="488", voxel_size_xyz=(0.4, 0.4, 1.0))
+    ...     writer.write(stack, setup=setup, time=0)
+    >>> with npy2bdv.open(folder.name + "/scan.xml") as dataset:
+    ...     dataset.view(time=0, channel="488")[1, 2].tolist()
+    [20, 21, 22, 23]
+    >>> folder.cleanup()
+    """
+    path_xml, path_pixels = dataset_paths(path, format)
+    made = GeneratedBy(
+        library_version=version("npy2bdv"),
+        microscope=microscope,
+        microscope_version=microscope_version,
+        user=user,
+    )
+    return DatasetWriter(
+        path_xml,
+        path_pixels,
+        format=format,
+        levels=levels,
+        chunks=chunks,
+        compression=compression,
+        overwrite=overwrite,
+        guarded=(path_pixels, path_xml),
+        generated_by=made,
+        max_memory=max_memory,
+    )
+
+
+class DatasetWriter(Draft):
+    """A dataset that is being written; made by `create`. Use as a context manager.
+
+    The XML is written when the first view is declared and when the writer is closed; `save` writes it at any
+    time. Views that were never written are listed in it as missing.
+    """
+
+    def __init__(
+        self,
+        path_xml: Path,
+        path_pixels: Path,
+        *,
+        format: FormatName = "hdf5",  # noqa: A002
+        levels: Levels,
+        chunks: Chunks | None,
+        compression: Compression,
+        overwrite: bool,
+        guarded: tuple[Path, ...],
+        generated_by: GeneratedBy | None = None,
+        pixel_types: tuple[np.dtype[Any], ...] = (),
+        save_at_once: bool = True,
+        max_memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        made = generated_by or GeneratedBy(library_version=version("npy2bdv"))
+        super().__init__(FORMATS[format], levels=levels, chunks=chunks, generated_by=made)
+        self.path_xml = path_xml
+        self.path_pixels = path_pixels
+        self._codec = self.card.codec(compression)
+        # all that can be wrong is found before anything on disk changes
+        for dtype in pixel_types:
+            self.card.check(self.pyramid_of((1, 1, 1), None, ((1, 1, 1),), (1, 1, 1)), dtype)
+        if not path_pixels.parent.is_dir():
+            raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
+        for path in guarded:
+            if path.exists() and not overwrite:
+                raise ExistsError(
+                    f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
+                )
+        if self._codec.name == "lzf":
+            warnings.warn(
+                "compression 'lzf' can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats "
+                "show nothing; use 'gzip' (faster here) or None for them",
+                UserWarning,
+                stacklevel=4,
+            )
+        path_pixels.unlink(missing_ok=True)
+        self._streams: dict[ViewId, ViewStream] = {}
+        self._save_at_once = save_at_once
+        self._backed_up = False
+        self._saved_views: frozenset[ViewId] | None = None
+        self._closed = False
+        self.container = create_container(format, path_pixels)
+        self._engine = Engine(max_memory, concurrent=self.card.concurrent)
+
+    # -- views -------------------------------------------------------------------------------------------
+
+    def write(
+        self, stack: ArrayLike, *, setup: int, time: int = 0, transform: Transforms | None = None
+    ) -> None:
+        """Write a whole stack.
+
+        Parameters
+        ----------
+        stack
+            Pixels (z, y, x) of the setup's shape, in its type or one that it holds without loss.
+        setup
+            As `add_setup` returned it.
+        time
+            Id of the time point.
+        transform
+            As in `add_setup`, for this view alone.
+
+        Raises
+        ------
+        InvalidInputError
+            If the shape is another than the setup's.
+        InvalidTypeError
+            If the setup's pixel type cannot hold that of the stack without loss.
+        ExistsError
+            If the view was written before.
+        """
+        known = self.known(setup)
+        pixels = np.asarray(stack)
+        if pixels.shape != known.pyramid.shape:
+            raise InvalidInputError(
+                f"the stack has the shape {pixels.shape}; setup {setup} was added with {known.pyramid.shape} "
+                "(z, y, x)"
+            )
+        if not np.can_cast(pixels.dtype, known.dtype, "safe"):
+            raise InvalidTypeError(
+                f"the stack is of type {pixels.dtype}, setup {setup} of {known.dtype}, which cannot hold all of "
+                f"its values; convert it first: stack.astype({known.dtype.name!r})"
+            )
+        with self.stream(setup=setup, time=time, transform=transform) as view:
+            view.put(pixels, 0)
+
+    def stream(
+        self, *, setup: int, time: int = 0, transform: Transforms | None = None, replace_view: bool = False
+    ) -> ViewStream:
+        """Declare a view that is filled plane by plane or block by block, in any order.
+
+        Parameters
+        ----------
+        setup, time, transform
+            As in `write`.
+        replace_view
+            Start anew where the view was written before.
+
+        Returns
+        -------
+        stream
+            To be used as a context manager. Planes that never come are zeros; a view without any is missing.
+
+        Raises
+        ------
+        ExistsError
+            If the view was written before and is not to be replaced.
+        """
+        self._check_open()
+        known = self.known(setup)
+        if time != int(time) or time < 0:
+            raise InvalidInputError(f"time point {time} cannot be: ids are whole numbers from 0 on")
+        view = ViewId(int(time), setup)
+        if view in self.views and not replace_view:
+            raise ExistsError(
+                f"time point {time} of setup {setup} was written already; a view is written once"
+            )
+        own = None if transform is None else view_transforms(transform)
+        self._settle_full()
+        if view in self._streams:
+            self._streams.pop(view).close()
+            self._engine.drain()
+        arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
+        levels = list(zip(known.pyramid.factors, arrays, strict=True))
+        stream = ViewStream(self._engine, known.pyramid.shape, known.dtype, levels)
+        self.views[view] = own
+        self._streams[view] = stream
+        if self._save_at_once and self._saved_views is None:
+            self.save()
+        return stream
+
+    def stream_of(self, view: ViewId) -> ViewStream:
+        """Return the stream of a view that has been declared, opened again where it was complete."""
+        self._check_open()
+        stream = self._streams.get(view)
+        if stream is None:
+            known = self.known(view.setup)
+            arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
+            levels = list(zip(known.pyramid.factors, arrays, strict=True))
+            stream = ViewStream(self._engine, known.pyramid.shape, known.dtype, levels, complete=True)
+            self._streams[view] = stream
+        return stream
+
+    def add_levels(self, levels: Levels, chunks: Chunks, codec: Codec) -> Iterator[tuple[int, int]]:
+        """Add levels to all views; yield (planes read, planes in all) as it goes.
+
+        They are averaged from the full resolution, or where that is not stored from the first level, whose
+        factors must then divide theirs.
+
+        Raises
+        ------
+        InvalidInputError
+            If a factor or block cannot be right, or a level is there already.
+        """
+        self._check_open()
+        wider = {setup: self._with_levels(known, levels, chunks) for setup, known in self.setups.items()}
+        self._settle_all()
+        total = sum(self.setups[view.setup].pyramid.level_shape(0)[0] for view in self.views)
+        done = 0
+        for view in sorted(self.views):
+            known = self.setups[view.setup]
+            pyramid, first = wider[view.setup].pyramid, known.pyramid.n_levels
+            base = pyramid.factors.index((1, 1, 1)) if (1, 1, 1) in pyramid.factors[:first] else 0
+            arrays = self.container.add_levels(view, pyramid, first, known.dtype, codec)
+            source = self.container.level(view, base)
+            factors = (_relative(each, pyramid.factors[base]) for each in pyramid.factors[first:])
+            for planes in make_levels(self._engine, source, list(zip(factors, arrays, strict=True))):
+                yield done + planes, total
+            done += source.shape[0]
+        self._engine.drain()
+        self.setups.update(wider)
+
+    def _with_levels(self, known: DraftSetup, levels: Levels, chunks: Chunks) -> DraftSetup:
+        more = self.pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
+        pyramid = Pyramid(
+            shape=known.pyramid.shape,
+            factors=known.pyramid.factors + more.factors,
+            chunks=known.pyramid.chunks + more.chunks,
+        )
+        if len(set(pyramid.factors)) < pyramid.n_levels:
+            raise InvalidInputError(f"a level with these factors is there already: {pyramid.factors}")
+        self.card.check(pyramid, known.dtype)
+        if (1, 1, 1) not in known.pyramid.factors:
+            for each in more.factors:
+                _relative(each, known.pyramid.factors[0])
+        return replace(known, pyramid=pyramid)
+
+    # -- saving ------------------------------------------------------------------------------------------
+
+    def describe(self) -> SpimData:
+        """Return what the XML says of the dataset as it is now."""
+        return replace(super().describe(), loader=Hdf5Loader(path=PathRef(text=self.path_pixels.name)))
+
+    def save(self) -> None:
+        """Write the XML as the dataset is now."""
+        text = xml.serialise(self.describe())
+        if not self._backed_up:
+            keep_backup(self.path_xml)
+            self._backed_up = True
+        if not self._closed:
+            self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
+        replace_file(self.path_xml, text)
+        self._saved_views = frozenset(self.views)
+
+    def flush(self) -> None:
+        """Store what has come so far and hand it to the operating system; lower levels may lag behind."""
+        self._check_open()
+        for stream in self._streams.values():
+            stream.store()
+        self._engine.drain()
+        self.container.flush()
+
+    def _settle_full(self) -> None:
+        """Let go of streams that have all their planes: they hold memory for sums."""
+        for view, stream in list(self._streams.items()):
+            if stream.is_full:
+                stream.settle()
+                del self._streams[view]
+
+    def _settle_all(self) -> None:
+        """Complete all views. Those of which no plane came are taken back: they are missing."""
+        for view, stream in list(self._streams.items()):
+            stream.close()
+            del self._streams[view]
+            if not stream.planes_there:
+                self.container.remove(view)
+                del self.views[view]
+        self._engine.drain()
+
+    def close(self) -> None:
+        """Complete all views, write the XML, close the files. A second call does nothing.
+
+        Raises
+        ------
+        WriteError
+            If something could not be written. What could is there, and the files are closed.
+        """
+        if self._closed:
+            return
+        try:
+            self._settle_all()
+        finally:
+            try:
+                if self.views and self._saved_views != frozenset(self.views):
+                    self.save()
+            finally:
+                self._closed = True
+                self._engine.close()
+                self.container.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the writer has been closed."""
+        return self._closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the writer of {self.path_xml} is closed")
+
+
+def _relative(factors: Zyx, base: Zyx) -> Zyx:
+    """Return factors against a stored level, whose own must divide them."""
+    if any(factor % divisor for factor, divisor in zip(factors, base, strict=True)):
+        raise InvalidInputError(
+            f"the level {factors} cannot be made from the stored level {base}, whose factors do not divide it; "
+            "choose multiples of them"
+        )
+    z, y, x = (factor // divisor for factor, divisor in zip(factors, base, strict=True))
+    return z, y, x
