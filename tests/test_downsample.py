@@ -249,6 +249,16 @@ def test_levels_equal_downsample(
     assert cascade.finish() == []
 
 
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+@pytest.mark.parametrize("pieces", [[(0, 17)], [(9, 17), (3, 4), (4, 9), (0, 3)]])
+def test_levels_of_noise_equal_downsample(dtype: str, pieces: list[tuple[int, int]]) -> None:
+    """In noise the order of summation shows in the last bits of floats, and rounding twice in integers."""
+    noise = np.random.default_rng(5).normal(60, 15, (17, 21, 30))
+    image = (noise if dtype in FLOATS else noise.clip(0, 127)).astype(dtype)
+    levels = [(1, 2, 2), (2, 4, 4), (3, 3, 3), (8, 8, 8), (6, 6, 6)]
+    assert_levels(gather(Cascade(image.shape, dtype, levels), image, pieces), image, levels)
+
+
 @given(st.data(), images(INTEGERS + FLOATS), st.lists(block, min_size=1, max_size=4))
 def test_planes_that_never_came_are_zero(data: st.DataObject, image: Array, levels: list[Factors]) -> None:
     pieces = data.draw(cuts(len(image)))
