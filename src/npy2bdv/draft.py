@@ -294,9 +294,7 @@ class Draft:
             ) from None
 
 
-def _innermost(
-    calibration: ArrayLike | Affine | str | None,
-) -> Affine | Literal["bigstitcher"] | None:
+def _innermost(calibration: ArrayLike | Affine | str | None) -> Affine | Literal["bigstitcher"] | None:
     if calibration is None:
         return None
     if isinstance(calibration, str):
