@@ -178,9 +178,7 @@ class Draft:
             pyramid=pyramid,
             dtype=kind,
             transforms=() if transform is None else view_transforms(transform),
-            calibration=calibration
-            if calibration is None or isinstance(calibration, str)
-            else usable(calibration),
+            calibration=_innermost(calibration),
         )
         for key, entity in entities.items():
             self._entities.setdefault(key, {})[entity.id] = entity
