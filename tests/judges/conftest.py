@@ -64,9 +64,20 @@ class Judge:
             seen: dict[str, Any] = json.loads((folder / "seen.json").read_bytes(), object_hook=load)
         return seen
 
-    def write(self, script: Script, folder: Path) -> None:
-        """Let it run a script with `folder` as the current one; arrays in its arguments go through files."""
+    def write(self, script: Script, folder: Path) -> dict[str, Any]:
+        """Let it run a script with `folder` as the current one; return the attributes of its writer."""
+        outcome = self._outcome(script, folder)
+        if "error" in outcome:
+            pytest.fail(f"{self.python}: {outcome['error'][0]}: {outcome['message']}")
+        attributes: dict[str, Any] = outcome.get("attributes", {})
+        return attributes
 
+    def refuse(self, script: Script, folder: Path) -> list[str]:
+        """Let it run a script that fails at its last call; return the types that the error is of."""
+        types: list[str] = self._outcome(script, folder).get("error", [])
+        return types
+
+    def _outcome(self, script: Script, folder: Path) -> dict[str, Any]:
         def save(array: NDArray[Any]) -> str:
             path = exchange / f"{len(list(exchange.iterdir()))}.npy"
             np.save(path, array)
@@ -77,6 +88,9 @@ class Judge:
             text = json.dumps(script.calls, default=save)
             (exchange / "calls.json").write_text(text, encoding="utf-8")
             self._run(f"write_{self.name}.py", exchange / "calls.json", cwd=folder)
+            told = exchange / "outcome.json"
+            outcome: dict[str, Any] = json.loads(told.read_bytes()) if told.is_file() else {}
+        return outcome
 
     def _run(self, script: str, *arguments: Path, cwd: Path) -> None:
         command = [str(self.python), "-I", str(SCRIPTS / script), *map(str, arguments)]

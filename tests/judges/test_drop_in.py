@@ -105,10 +105,10 @@ def test_same_script_same_dataset(
 ) -> None:
     recipe(script)
     theirs_folder, ours_folder = tmp_path / "theirs", tmp_path / "ours"
-    for judge, folder in ((published, theirs_folder), (ours, ours_folder)):
-        folder.mkdir()
-        judge.write(script, folder)
+    theirs_folder.mkdir()
+    ours_folder.mkdir()
 
+    assert ours.write(script, ours_folder) == published.write(script, theirs_folder)
     assert described(ours_folder / "data.xml") == described(theirs_folder / "data.xml")
     assert stored(ours_folder / "data.h5") == stored(theirs_folder / "data.h5")
 
@@ -141,19 +141,23 @@ def words(text: str) -> list[Any]:
 
 
 def stored(path: Path) -> dict[str, Any]:
-    """Return what an HDF5 file holds: names, types, shapes, tables, attributes. Chunks may be clipped."""
+    """Return what an HDF5 file holds of setups that have pixels: types, shapes, factors, attributes.
+
+    Blocks may be clipped at the image, and subdivisions with them.
+    """
     found: dict[str, Any] = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        attributes = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
-        if isinstance(item, h5py.Dataset):
-            table = item[()].tolist() if name.endswith("/resolutions") else None
-            found[name] = (item.dtype, item.shape, item.maxshape, item.compression, table, attributes)
-        else:
-            found[name] = attributes
+        if isinstance(item, h5py.Dataset) and name.endswith("/cells"):
+            setup = name.split("/")[1]
+            group = item.file[setup]
+            attributes = {key: np.asarray(value).tolist() for key, value in group.attrs.items()}
+            found[name] = (item.dtype, item.shape, item.maxshape, item.compression)
+            found[setup] = (group["resolutions"].dtype, group["resolutions"][()].tolist(), attributes)
 
     with h5py.File(path) as file:
         file.visititems(visit)
+    assert found
     return found
 
 
@@ -169,3 +173,82 @@ def assert_same_views(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
             inner = tuple(slice(0, size - 1) for size in level.shape)
             assert (level.dtype, level.shape) == (other_level.dtype, other_level.shape)
             assert np.abs(level[inner].astype(float) - other_level[inner]).max() <= 1
+
+
+def small_dataset(script: Script) -> None:
+    script.BdvWriter(filename="data.h5", nchannels=2)
+    script.append_view(stack=random_stack(1))
+    script.append_view(stack=random_stack(2), channel=1, time=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "error"),
+    [
+        ("append_view", {"stack": random_stack(1), "channel": 2}, "IndexError"),
+        ("append_view", {"stack": random_stack(1)[:-1], "time": 1}, "ValueError"),
+        ("append_view", {"stack": random_stack(1)[0]}, None),
+        ("append_plane", {"plane": random_stack(1)[0], "z": 0}, None),
+        ("append_substack", {"substack": random_stack(1), "z_start": 0}, None),
+        ("create_pyramids", {"compression": "zstd"}, None),
+        ("set_attribute_labels", {"attribute": "channel", "labels": ["488"]}, None),
+        ("set_attribute_labels", {"attribute": "colour", "labels": ["488"]}, None),
+    ],
+)
+def test_writer_refuses_what_the_published_one_refuses(
+    method: str,
+    arguments: dict[str, Any],
+    error: str | None,
+    published: Judge,
+    ours: Judge,
+    script: Script,
+    tmp_path: Path,
+) -> None:
+    small_dataset(script)
+    getattr(script, method)(**arguments)
+    check_refusal(published, script, tmp_path / "theirs", error)
+    assert "BdvError" in check_refusal(ours, script, tmp_path / "ours", error)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "error"),
+    [
+        ("read_view", {"time": 1}, "KeyError"),
+        ("read_view", {"time": 7}, "KeyError"),
+        ("read_view", {"ilevel": 1}, "KeyError"),
+        ("read_view", {"channel": 2}, "IndexError"),
+        ("read_view", {"z": -1}, "ValueError"),
+        ("read_view", {"z": SHAPE[0]}, "IndexError"),
+        ("get_view_property", {"key": "colour"}, None),
+        ("get_view_property", {"key": "voxel_size", "channel": 2}, "IndexError"),
+        ("read_affine", {"time": 1}, None),
+        ("read_affine", {"index": 1}, None),
+        ("append_affine", {"m_affine": SHIFT[:, :3]}, None),
+    ],
+)
+def test_editor_refuses_what_the_published_one_refuses(
+    method: str,
+    arguments: dict[str, Any],
+    error: str | None,
+    published: Judge,
+    ours: Judge,
+    script: Script,
+    tmp_path: Path,
+) -> None:
+    small_dataset(script)
+    script.write_xml()
+    script.close()
+    published.write(script, tmp_path)
+    script.calls.clear()
+    script.BdvEditor(filename="data.xml")
+    getattr(script, method)(**arguments)
+    check_refusal(published, script, tmp_path, error)
+    assert "BdvError" in check_refusal(ours, script, tmp_path, error)
+
+
+def check_refusal(judge: Judge, script: Script, folder: Path, error: str | None) -> list[str]:
+    """Check that a script fails, and with the built-in that it could catch (None: the peer merely asserts)."""
+    folder.mkdir(exist_ok=True)
+    types = judge.refuse(script, folder)
+    assert "Exception" in types
+    assert error is None or error in types
+    return types
