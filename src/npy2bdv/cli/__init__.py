@@ -1,1 +1,73 @@
-"""The npy2bdv command."""
+"""The npy2bdv command. Only it prints; what takes long to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from npy2bdv.errors import BdvError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cyclopts import App
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv
+        Its arguments; by default those of the process.
+
+    Returns
+    -------
+    status
+        0; or 1 where something was wrong, which one line on stderr explains; or 130 after Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a label may have letters that a console or pipe lacks
+            stream.reconfigure(errors="replace")
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in tokens or bool(os.environ.get("NPY2BDV_DEBUG"))
+    command, arguments, _ = _app().parse_args([token for token in tokens if token != "--debug"])
+    try:
+        command(*arguments.args, **arguments.kwargs)
+    except (BdvError, OSError) as error:
+        if debug:
+            raise
+        sys.stderr.write(f"npy2bdv: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        sys.stderr.write("npy2bdv: interrupted\n")
+        return INTERRUPTED
+    return 0
+
+
+def _app() -> App:
+    from importlib.metadata import version
+
+    from cyclopts import App
+
+    from npy2bdv.cli.convert import convert
+    from npy2bdv.cli.demo import demo
+    from npy2bdv.cli.info import info
+
+    app = App(
+        name="npy2bdv",
+        help="Write and read BigDataViewer / BigStitcher datasets.\n\n"
+        "With --debug (or NPY2BDV_DEBUG=1 in the environment) an error shows its whole traceback.",
+        version=lambda: f"npy2bdv {version('npy2bdv')}",
+        version_flags=["--version"],
+        help_format="plaintext",
+    )
+    for command in (demo, convert, info):
+        app.command(command)
+    return app
