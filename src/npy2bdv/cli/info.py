@@ -165,9 +165,8 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
             share = f"{_bytes(stored.nbytes_on_disk)} for {_bytes(stored.nbytes)}"
             table.add_row(str(number), *level, share)
         ids = _ids(view.id.setup for view in alike)
-        console.print(
-            f"\nLevels of setup {ids} (bytes of time {alike[0].id.time}, setup {alike[0].id.setup})"
-        )
+        example = alike[0].id
+        console.print(f"\nLevels of setups {ids} (bytes: time {example.time} of setup {example.setup})")
         console.print(table)
 
 

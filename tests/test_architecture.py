@@ -1,0 +1,284 @@
+"""The house keeps its order: who may import whom, one home for each library, short files.
+
+The table is that of docs/explanation/architecture.md. A room is a module or a package of ``npy2bdv``.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "npy2bdv"
+
+# A room may import rooms of lower floors.
+FLOORS = {
+    "errors": 0,
+    "model": 1,
+    "downsample": 1,
+    "storage": 2,
+    "xml": 2,
+    "dataset": 3,
+    "draft": 3,
+    "engine": 3,
+    "stream": 3,
+    "writer": 3,
+    "sources": 3,
+    "sample": 3,
+    "export": 3,
+    "editor": 4,
+    "recover": 4,
+    "resave": 4.5,
+    "check": 4.5,
+    "plan": 4.5,
+    "npy2bdv": 5,
+    "views": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+# Inside a floor only these.
+SIDEWAYS = {
+    ("writer", "stream"),
+    ("writer", "draft"),
+    ("writer", "engine"),
+    ("stream", "engine"),
+    ("export", "dataset"),
+}
+# Rooms that are somebody's own.
+ONLY_FOR = {
+    "engine": {"stream", "writer", "npy2bdv", "resave"},
+    "draft": {"writer", "plan", "npy2bdv", "resave"},
+}
+# Inside storage: what all formats stand on. Formats do not know each other.
+BELOW_FORMATS = {"storage.base", "storage.codecs", "storage.direct", "storage.journal", "storage.save"}
+
+LIBRARIES = {
+    "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
+    "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
+    "isal": {"storage.codecs"},
+    "lxml": {"xml"},
+    "tifffile": {"storage.tiff", "sources"},
+    "dask": {"dataset", "resave"},
+    "pandas": {"dataset"},
+    "xarray": {"dataset"},
+    "matplotlib": {"views"},
+    "neuroglancer": {"views"},
+    "napari": {"views"},
+    "cyclopts": {"cli"},
+    "rich": {"cli", "npy2bdv"},
+}
+EVERYWHERE = {"numpy"}
+
+LONG_FILES = {
+    "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
+    "xml.py": "the only file that knows a tag, in both directions",
+    "npy2bdv.py": "the established module path of BdvWriter and BdvEditor, mostly docstrings",
+}
+
+
+class Import(NamedTuple):
+    target: str
+    line: int
+    for_types: bool
+
+
+def imports(tree: ast.Module) -> Iterator[Import]:
+    """All imports of a file, also those inside functions; `for_types` marks those under TYPE_CHECKING."""
+    types_only = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test).endswith("TYPE_CHECKING")
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield Import(name.name, node.lineno, id(node) in types_only)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            for name in node.names:
+                yield Import(f"{module}:{name.name}", node.lineno, id(node) in types_only)
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def module_of(target: str) -> str | None:
+    """Which module of the package an import names, without "npy2bdv."; "" is the package, None another one."""
+    module, _, name = target.partition(":")
+    if module.split(".")[0] != "npy2bdv":
+        return None
+    inner = module.removeprefix("npy2bdv").removeprefix(".")
+    longer = f"{inner}.{name}".removeprefix(".")
+    place = PACKAGE.joinpath(*longer.split("."))
+    return longer if name and (place.with_suffix(".py").exists() or place.is_dir()) else inner
+
+
+def faults(module: str, source: str) -> list[str]:
+    """What a module imports against the rules."""
+    found = []
+    for target, line, for_types in imports(ast.parse(source)):
+        problem = fault(module, target, for_types)
+        if problem:
+            found.append(f"{module}, line {line}: {problem}")
+    return found
+
+
+def fault(module: str, target: str, for_types: bool) -> str | None:
+    if target.startswith("."):
+        return f"the import {target} is relative"
+    inner = module_of(target)
+    if inner is None:
+        return library_fault(module, re.split(r"[.:]", target)[0])
+    room, other = room_of(module), room_of(inner)
+    if room == "":  # the package names everything, lazily
+        return None if for_types else f"the package imports {inner} when it is imported"
+    if other == "":
+        return "a module imports the package that it is in"
+    if room == other == "storage" and not for_types:
+        return storage_fault(module, inner)
+    if room == other:
+        return None
+    if other not in FLOORS:
+        return f"the room {other!r} is not in the table"
+    here, there = FLOORS[room], FLOORS[other]
+    if here < there:
+        return f"floor {here} imports {inner} of floor {there}"
+    if for_types:
+        return None
+    if here == there and (room, other) not in SIDEWAYS:
+        return f"{room} and {other} are neighbours and do not know each other"
+    if room not in ONLY_FOR.get(other, {room}):
+        return f"{other} is only for {sorted(ONLY_FOR[other])}"
+    return None
+
+
+def storage_fault(module: str, inner: str) -> str | None:
+    if module == "storage" or inner in BELOW_FORMATS:
+        return None
+    return f"{inner} is a format; formats stand on {sorted(BELOW_FORMATS)} only"
+
+
+def library_fault(module: str, library: str) -> str | None:
+    if library in sys.stdlib_module_names or library in EVERYWHERE:
+        return None
+    if library not in LIBRARIES:
+        return f"{library} has no home in the table"
+    at_home = any(module == home or module.startswith(f"{home}.") for home in LIBRARIES[library])
+    return None if at_home else f"{library} lives in {sorted(LIBRARIES[library])}"
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append((".".join(part for part in parts if part != "__init__"), path))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), [pytest.param(*each, id=each[0] or "npy2bdv") for each in modules()]
+)
+def test_imports_follow_the_table(module: str, path: Path) -> None:
+    assert module == "" or room_of(module) in FLOORS, "a new room needs a floor"
+    assert faults(module, path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("model.affine", "from npy2bdv.xml import parse", "floor 1 imports xml of floor 2"),
+        ("model.affine", "from npy2bdv import xml", "floor 1 imports xml of floor 2"),
+        ("model.pyramid", "def f():\n    import npy2bdv.storage.hdf5", "of floor 2"),
+        (
+            "model.pyramid",
+            "if TYPE_CHECKING:\n    from npy2bdv.dataset import View",
+            "floor 1 imports dataset",
+        ),
+        ("downsample", "from npy2bdv.model.pyramid import Pyramid", "neighbours"),
+        ("dataset", "from npy2bdv.writer import create", "neighbours"),
+        ("dataset", "from npy2bdv.engine import Engine", "neighbours"),
+        ("resave", "from npy2bdv.npy2bdv import BdvWriter", "floor 4.5 imports npy2bdv of floor 5"),
+        ("editor", "from npy2bdv.resave import resave", "floor 4 imports resave"),
+        ("editor", "from npy2bdv.draft import Draft", "only for"),
+        ("storage.n5", "from npy2bdv.storage.hdf5 import CARD", "is a format"),
+        ("storage.save", "from .base import Codec", "relative"),
+        ("xml", "import h5py", "h5py lives in"),
+        ("dataset", "from h5py import File", "h5py lives in"),
+        ("xml", "import requests", "no home"),
+        ("writer", "import npy2bdv", "the package that it is in"),
+        ("", "from npy2bdv.writer import create", "when it is imported"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str, wrong: str) -> None:
+    (found,) = faults(module, source)
+    assert wrong in found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("writer", "from npy2bdv.stream import ViewStream"),
+        ("storage", "from npy2bdv.storage import hdf5"),
+        ("storage.hdf5", "import h5py\nfrom npy2bdv.storage.codecs import deflate"),
+        ("draft", "if TYPE_CHECKING:\n    from npy2bdv.dataset import View"),
+        ("cli.convert", "from npy2bdv.resave import resave\nimport rich.progress"),
+        ("", "if TYPE_CHECKING:\n    from npy2bdv.writer import create"),
+    ],
+)
+def test_a_right_import_is_let_through(module: str, source: str) -> None:
+    assert faults(module, source) == []
+
+
+def test_long_files_have_a_reason() -> None:
+    long = {
+        path.relative_to(PACKAGE).as_posix()
+        for _, path in modules()
+        if len(path.read_text("utf-8").splitlines()) > 500
+    }
+    assert long <= LONG_FILES.keys()
+
+
+def test_only_the_command_prints() -> None:
+    printing = [
+        f"{module}, line {node.lineno}"
+        for module, path in modules()
+        if room_of(module) != "cli"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.stdout.write"}
+    ]
+    assert printing == []
+
+
+def texts() -> Iterator[Path]:
+    kinds = {".py", ".md", ".toml", ".cff", ".yml", ".yaml", ".ipynb", ".txt", ""}
+    for folder in ("src", "tests", "docs", "examples", "benchmarks"):
+        yield from (each for each in (ROOT / folder).rglob("*") if each.is_file() and each.suffix in kinds)
+    yield from (
+        each
+        for each in [*ROOT.iterdir(), *(ROOT / ".ci").glob("*")]
+        if each.is_file() and each.suffix in kinds
+    )
+
+
+def test_no_name_of_a_machine_or_registry_is_written_anywhere() -> None:
+    # put together here, so that this file does not hold them
+    hosts = [
+        f"{name}.org"
+        for name in ("py" + "pi", "files.python" + "hosted", "ana" + "conda", "conda-" + "forge")
+    ]
+    folders = ["work", "root", "home/[a-z]+", "Users"]
+    pattern = re.compile("|".join([*map(re.escape, hosts), rf"(?<![\w.$}}/-])/(?:{'|'.join(folders)})/"]))
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in texts()
+        if path.name != "test_architecture.py"
+        for match in pattern.finditer(path.read_text("utf-8"))
+    ]
+    assert found == []
