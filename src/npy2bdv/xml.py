@@ -54,7 +54,9 @@ _SECTIONS = (
     "IntensityAdjustments",
 )
 _ENTITY_TAGS = {name: type_.__name__ for name, type_ in ENTITY_TYPES.items()}
-_MAX_TIMEPOINTS = 10_000_000
+_MAX_TIMEPOINTS = 1_000_000
+_DECLARATION = re.compile(r"\s*<\?xml.*?\?>", re.DOTALL)
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -77,7 +79,7 @@ def parse(text: bytes | str, source: str = "the XML") -> SpimData:
         external references): no program that writes this format makes one.
     """
     try:
-        root = _root(text.encode() if isinstance(text, str) else text)
+        root = _root(_DECLARATION.sub("", text, count=1).encode() if isinstance(text, str) else text)
         return _spimdata(root)
     except etree.XMLSyntaxError as error:
         raise FormatError(f"{source} is not well-formed XML: {error.msg}") from error
@@ -141,12 +143,28 @@ def _text(node: _Element | None) -> str | None:
 
 
 def _numbers(node: _Element) -> list[float]:
+    text = node.text or ""
     try:
-        return [float(number) for number in (node.text or "").split()]
+        if "_" in text:  # Python alone would read 1_000 as a number
+            raise ValueError("_ in a number")
+        return [float(number) for number in text.split()]
     except ValueError as error:
         raise FormatError(
-            f"line {node.sourceline}: <{node.tag}> should hold numbers, but it holds {node.text!r}"
+            f"line {node.sourceline}: <{node.tag}> should hold numbers, but it holds {_short(text)}"
         ) from error
+
+
+def _whole_numbers(node: _Element) -> list[int]:
+    numbers = _numbers(node)
+    if not all(map(float.is_integer, numbers)):
+        raise FormatError(
+            f"line {node.sourceline}: <{node.tag}> should hold whole numbers, but it holds {_short(node.text)}"
+        )
+    return [int(number) for number in numbers]
+
+
+def _short(text: str | None) -> str:
+    return repr(text if text is None or len(text) <= 80 else f"{text[:80]}...")
 
 
 def _triple(node: _Element) -> Triple:
@@ -156,12 +174,12 @@ def _triple(node: _Element) -> Triple:
 
 
 def _int(text: str | None, node: _Element, what: str) -> int:
-    try:
-        return int((text or "").strip())
-    except ValueError as error:
+    number = (text or "").strip()
+    if not _INTEGER.fullmatch(number) or len(number) > 20:
         raise FormatError(
-            f"line {node.sourceline}: <{node.tag}> should have {what}, but it has {text!r}"
-        ) from error
+            f"line {node.sourceline}: <{node.tag}> should have {what}, but it has {_short(text)}"
+        )
+    return int(number)
 
 
 def _id(found: Mapping[str, list[_Element]], parent: _Element) -> int:
@@ -216,7 +234,11 @@ def _spimdata(root: _Element) -> SpimData:
         for node in children(registrations_node, "ViewRegistration")["ViewRegistration"]:
             registrations[_view_id(node)] = _registration(node)
 
-    timepoints_node = _first(parts, "Timepoints")
+    timepoints = Timepoints(ids=())
+    for node in parts["Timepoints"][:1]:
+        known = _TIMEPOINTS_CHILDREN.get(node.get("type") or "", ())
+        timepoints = _timepoints(node, children(node, *known))
+
     loader_node = _first(parts, "ImageLoader")
     return SpimData(
         base_path=PathRef(text=".") if base is None else _path(base),
@@ -224,7 +246,7 @@ def _spimdata(root: _Element) -> SpimData:
         loader=None if loader_node is None else _loader(loader_node),
         setups=setups,
         attributes=groups,
-        timepoints=Timepoints(ids=()) if timepoints_node is None else _timepoints(timepoints_node),
+        timepoints=timepoints,
         missing=missing,
         registrations=registrations,
         sections=tuple(
@@ -266,7 +288,7 @@ def _loader(node: _Element) -> ImageLoader:
 def _partition(node: _Element) -> Partition:
     def ints(tag: str) -> tuple[int, ...] | None:
         child = node.find(tag)
-        return None if child is None else tuple(int(number) for number in _numbers(child))
+        return None if child is None else tuple(_whole_numbers(child))
 
     path = node.find("path")
     return Partition(
@@ -287,11 +309,10 @@ def _view_setup(node: _Element) -> ViewSetup:
         if camera is None:
             kept = (*kept, Kept(element=_element(camera_node), after="voxelSize"))
     attributes = _first(found, "attributes")
-    x, y, z = (0.0, 0.0, 0.0) if size is None else _triple(size)
     return ViewSetup(
         id=_id(found, node),
         name=_text(_first(found, "name")),
-        size_xyz=None if size is None else (int(x), int(y), int(z)),
+        size_xyz=None if size is None else _size(size),
         voxel_size=_voxel_size(_first(found, "voxelSize")),
         camera=camera,
         attributes={}
@@ -299,6 +320,11 @@ def _view_setup(node: _Element) -> ViewSetup:
         else {str(child.tag): _int(child.text, child, "the id of an attribute") for child in attributes},
         kept=kept,
     )
+
+
+def _size(node: _Element) -> tuple[int, int, int]:
+    x, y, z = (*_whole_numbers(node), 1, 1, 1)[:3]
+    return x, y, z
 
 
 def _voxel_size(node: _Element | None) -> VoxelSize | None:
@@ -324,15 +350,13 @@ def _camera(node: _Element) -> Camera | None:
 
 def _attribute_group(node: _Element) -> AttributeGroup:
     name = node.get("name") or ""
-    # entities of other attributes should be named like the attribute, but are not always (pybdv)
-    tags = {_ENTITY_TAGS.get(name, name), *(str(child.tag) for child in node if child.find("id") is not None)}
-    found, kept = _children(node, tags)
-    entities: dict[int, Entity] = {}
-    for child in node:
-        if any(child is known for known in found.get(str(child.tag), ())):
-            entity = _entity(name, child)
-            entities[entity.id] = entity
-    return AttributeGroup(name=name, entities=entities, kept=kept)
+    tags = {_ENTITY_TAGS.get(name, name)}
+    if name not in _ENTITY_TAGS:
+        # entities of other attributes should be named like the attribute, but are not always (pybdv)
+        tags.update(str(child.tag) for child in node if child.find("id") is not None)
+    _, kept = _children(node, tags)
+    entities = [_entity(name, child) for child in node if child.tag in tags]
+    return AttributeGroup(name=name, entities={entity.id: entity for entity in entities}, kept=kept)
 
 
 def _entity(attribute: str, node: _Element) -> Entity:
@@ -353,7 +377,7 @@ def _entity(attribute: str, node: _Element) -> Entity:
             id=_id(found, node),
             name=_text(_first(found, "name")),
             axis_xyz=None if axis is None else _triple(axis),
-            degrees=None if degrees is None else _numbers(degrees)[0],
+            degrees=None if degrees is None else next(iter(_numbers(degrees)), None),
             kept=kept,
         )
     found, kept = _children(node, ("id", "name"))
@@ -361,43 +385,46 @@ def _entity(attribute: str, node: _Element) -> Entity:
     return type_(id=_id(found, node), name=_text(_first(found, "name")), kept=kept)
 
 
-def _timepoints(node: _Element) -> Timepoints:
+_TIMEPOINTS_CHILDREN = {"range": ("first", "last"), "list": ("Timepoint",), "pattern": ("integerpattern",)}
+
+
+def _timepoints(node: _Element, found: Mapping[str, list[_Element]]) -> Timepoints:
     type_ = node.get("type")
     if type_ == "range":
-        first, last = (_int(node.findtext(tag), node, f"a <{tag}>") for tag in ("first", "last"))
-        _check_count(abs(last - first) + 1, node)
+        first, last = (_int(_text(_first(found, tag)), node, f"a <{tag}>") for tag in ("first", "last"))
+        _check_count(last - first + 1, node)
         return Timepoints(ids=tuple(range(first, last + 1)), type="range")
     if type_ == "list":
-        ids = tuple(
-            _int(child.findtext("id"), child, "an <id>") for child in node if child.tag == "Timepoint"
-        )
-        return Timepoints(ids=ids, type="list")
+        ids = {_int(child.findtext("id"), child, "an <id>") for child in found["Timepoint"]}
+        return Timepoints(ids=tuple(sorted(ids)), type="list")
     if type_ == "pattern":
-        pattern = node.findtext("integerpattern") or ""
-        return Timepoints(ids=_pattern_ids(pattern, node), type="pattern", pattern=pattern.strip())
+        pattern = _text(_first(found, "integerpattern")) or ""
+        return Timepoints(ids=_pattern_ids(pattern, node), type="pattern", pattern=pattern)
     raise FormatError(
         f"line {node.sourceline}: time points of type {type_!r}; known are 'range', 'list' and 'pattern'"
     )
 
 
-_PATTERN_ITEM = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*(?::\s*(\d+)\s*)?)?")
+_PATTERN_ITEM = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*(?::\s*([0-9]+)\s*)?)?")
 
 
 def _pattern_ids(pattern: str, node: _Element) -> tuple[int, ...]:
     """Return the ids of an integer pattern: comma list of N, A-B, A-B:STEP (formats.md 1.6)."""
     ids: set[int] = set()
+    count = 0
     for item in pattern.split(","):
         if not item.strip():
             continue
-        match = _PATTERN_ITEM.fullmatch(item)
+        match = _PATTERN_ITEM.fullmatch(item) if len(item) < 100 else None
         step = int(match[3] or 1) if match else 0
         if not match or step == 0:
             raise FormatError(
-                f"line {node.sourceline}: {item!r} in <integerpattern> is not of the form N, A-B or A-B:STEP"
+                f"line {node.sourceline}: {_short(item)} in <integerpattern> is not of the form N, A-B or A-B:STEP"
             )
         first, last = int(match[1]), int(match[2] or match[1])
         direction = 1 if last >= first else -1
-        _check_count(abs(last - first) // step + 1, node)
+        count += abs(last - first) // step + 1
+        _check_count(count, node)
         ids.update(range(first, last + direction, direction * step))
     return tuple(sorted(ids)) or (0,)
 
@@ -426,7 +453,7 @@ def _transform(node: _Element) -> ViewTransform:
         elif child.tag in ("Name", "name"):  # pybdv writes it in lower case
             name_node = child
     name = _text(name_node)
-    if affine_node is None:
+    if affine_node is None or node.get("type", "affine") != "affine":
         return ViewTransform(affine=None, name=name, kept=_element(node))
     numbers = _numbers(affine_node)
     if len(numbers) == 16 and numbers[12:] == [0.0, 0.0, 0.0, 1.0]:  # written by npy2bdv 1.x for 4x4
@@ -481,7 +508,7 @@ def _write_root(root: _Element, data: SpimData) -> None:
     if data.loader is not None:
         _write_loader(sequence, data.loader)
     setups = etree.SubElement(sequence, "ViewSetups")
-    for setup in data.setups.values():
+    for _, setup in sorted(data.setups.items()):
         _write_setup(setups, setup)
     for group in data.attributes.values():
         _write_group(setups, group)

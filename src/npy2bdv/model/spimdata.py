@@ -14,7 +14,7 @@ from npy2bdv.errors import FormatError, MissingKeyError
 from npy2bdv.model.affine import Affine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Triple = tuple[float, float, float]
 
@@ -192,7 +192,7 @@ class Timepoints:
     pattern: str | None = None
 
     @classmethod
-    def of(cls, ids: Iterator[int] | tuple[int, ...]) -> Timepoints:
+    def of(cls, ids: Iterable[int]) -> Timepoints:
         """Return `ids` (any order) as a range where they have no gap, else as a list, as Java does."""
         ordered = tuple(sorted(set(ids)))
         contiguous = bool(ordered) and ordered[-1] - ordered[0] + 1 == len(ordered)
