@@ -77,12 +77,15 @@ def repaired(tree: Any) -> Any:
     """Make the only repairs that real files need.
 
     Each <Tile> keeps its first <location> (formats.md 1.10); setups and registrations come in the order of
-    their ids, as Java writes them and Bio-Formats wants them (1.5, 1.8, 8.3).
+    their ids and the parts of the sequence in their order, as Java writes them (1.1, 1.5, 1.8).
     """
     for tile in tree.iter("Tile"):
         for location in tile.findall("location")[1:]:
             tile.remove(location)
-    setups = tree.find("SequenceDescription/ViewSetups")
+    sequence = tree.find("SequenceDescription")
+    parts = ["ImageLoader", "ViewSetups", "Timepoints", "MissingViews"]
+    sequence[:] = sorted(sequence, key=lambda node: parts.index(node.tag))
+    setups = sequence.find("ViewSetups")
     setups[:] = sorted(setups, key=lambda node: (node.tag != "ViewSetup", int(node.findtext("id") or 0)))
     views = tree.find("ViewRegistrations")
     views[:] = sorted(views, key=lambda node: (int(node.get("timepoint")), int(node.get("setup"))))
