@@ -6,13 +6,12 @@ A thin layer over `npy2bdv.writer` and `npy2bdv.dataset`. Stacks, `subsamp`, `bl
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import warnings
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,6 +33,7 @@ from npy2bdv.model.spimdata import (
     ATTRIBUTES,
     Camera,
     GeneratedBy,
+    Hdf5Loader,
     ViewId,
     ViewRegistration,
     ViewTransform,
@@ -131,8 +131,7 @@ class BdvWriter(BdvBase):
     ) -> None:
         path_xml, path_h5 = dataset_paths(filename)
         if path_xml == Path(filename) and path_xml.is_file():
-            with contextlib.suppress(NotFoundError):
-                path_h5 = pixel_path(path_xml, read_xml(path_xml))
+            path_h5 = _named_h5(path_xml)
         counts = {
             "illumination": nilluminations,
             "channel": nchannels,
@@ -142,18 +141,17 @@ class BdvWriter(BdvBase):
         for name, count in counts.items():
             if count != int(count) or count < 1:
                 raise InvalidInputError(f"the number of {name}s is {count}; it must be 1 or more")
-        if len(blockdim) < len(subsamp):
-            logger.info(
-                "%d blocks for %d levels: the first, %s, serves all", len(blockdim), len(subsamp), blockdim[0]
-            )
+        levels, blocks = _triples(subsamp), _triples(blockdim)
+        if len(blocks) < len(levels):
+            logger.info("%d blocks for %d levels: the first serves all", len(blocks), len(levels))
         self._writer = _ClassicDataset(
             path_xml,
             path_h5,
-            levels=subsamp,
-            chunks=blockdim,
+            levels=levels,
+            chunks=blocks,
             compression=compression,
             overwrite=overwrite,
-            dtype=np.dtype(dtype),
+            dtype=_pixel_type(dtype),
             counts=counts,
             max_memory=max_memory,
         )
@@ -162,11 +160,11 @@ class BdvWriter(BdvBase):
         self.nilluminations, self.nchannels, self.ntiles, self.nangles = map(int, counts.values())
         self.nsetups = self.nilluminations * self.nchannels * self.ntiles * self.nangles
         self.ntimes = 0
-        self.subsamp = np.array(subsamp, dtype=np.int64)
+        self.subsamp = np.array(levels, dtype=np.int64)
         self.nlevels = len(self.subsamp)
-        self.chunks: Any = _blocks(blockdim, self.nlevels)
+        self.chunks: Any = _blocks(blocks, self.nlevels)
         self.compression = compression
-        self.dtype = np.dtype(dtype)
+        self.dtype = _pixel_type(dtype)
         self.dtypes_supported = self._writer.card.pixel_types
         self.virtual_stacks = False
         self.attribute_labels: dict[str, Sequence[object]] = {}
@@ -325,6 +323,7 @@ class BdvWriter(BdvBase):
     def _put(self, stream: ViewStream, block: NDArray[Any], start: tuple[int, int, int]) -> None:
         """Write a block; one of another pixel type is converted a few planes at a time."""
         stream.check_place(block, start)
+        start = (int(start[0]), int(start[1]), int(start[2]))  # 1.0 is a number of a plane too
         if np.can_cast(block.dtype, self.dtype, "safe"):
             stream.put(block, *start)
             return
@@ -376,10 +375,11 @@ class BdvWriter(BdvBase):
         if self.nlevels != 1:
             raise InvalidInputError(f"create_pyramids adds to one level; there are {self.nlevels} already")
         codec = self._writer.card.codec(compression)
-        _run_with_bar(self._writer.add_levels(subsamp, blockdim, codec), "pyramids")
-        blocks = [*_blocks(self.chunks, 1), *_blocks(blockdim, len(subsamp))]
-        self._writer.set_defaults(levels=[*self.subsamp.tolist(), *subsamp], chunks=blocks)
-        self.subsamp = np.concatenate([self.subsamp, np.array(subsamp, dtype=np.int64)])
+        levels, more = _triples(subsamp), _triples(blockdim)
+        _run_with_bar(self._writer.add_levels(levels, more, codec), "pyramids")
+        blocks = [*_blocks(self.chunks, 1), *_blocks(more, len(levels))]
+        self._writer.set_defaults(levels=[*self.subsamp.tolist(), *levels], chunks=blocks)
+        self.subsamp = np.concatenate([self.subsamp, np.array(levels, dtype=np.int64)])
         self.chunks = np.array(blocks, dtype=np.int64)
         self.nlevels = len(self.subsamp)
 
@@ -863,11 +863,7 @@ class BdvEditor(BdvBase):
 
     def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
         setup = self._setup(illumination, channel, tile, angle)
-        if time not in self._open.times:
-            raise OutOfRangeError(
-                f"time point {time} is not in this dataset; it has {self._open.times[:12]} ..."
-            )
-        return self._open.view(time=int(time), setup=setup.id)
+        return self._open.view(time=time, setup=setup.id)
 
 
 def _plane_error(z: int, size: int) -> Exception:
@@ -894,10 +890,44 @@ def _stack_shape(shape: Any) -> tuple[int, int, int]:
     return z, y, x
 
 
-def _blocks(blockdim: Any, n_levels: int) -> tuple[tuple[int, ...], ...]:
+def _triples(rows: Any) -> tuple[tuple[Any, ...], ...]:
+    """Return factors or blocks as tuples; one triple alone is one level. What is in them is judged later."""
+    given = tuple(tuple(row) if np.ndim(row) else row for row in rows)
+    if not given:
+        raise InvalidInputError(f"no level is given: {rows!r}; give a triple (z, y, x) for each")
+    return given if isinstance(given[0], tuple) else (given,)
+
+
+def _blocks(blocks: Any, n_levels: int) -> tuple[tuple[int, ...], ...]:
     """Return a block for each level: the first for all where there are too few."""
-    blocks = tuple(tuple(int(size) for size in block) for block in blockdim)
-    return blocks if len(blocks) >= n_levels else blocks[:1] * n_levels
+    whole = tuple(tuple(int(size) for size in block) for block in blocks)
+    return whole if len(whole) >= n_levels else whole[:1] * n_levels
+
+
+def _pixel_type(dtype: Any) -> np.dtype[Any]:
+    try:
+        kind: np.dtype[Any] = np.dtype("" if dtype is None else dtype)  # numpy takes None for float64
+    except TypeError:
+        raise InvalidInputError(
+            f"{dtype!r} is no pixel type; give a name as numpy has it, e.g. 'uint16'"
+        ) from None
+    return kind
+
+
+def _named_h5(path_xml: Path) -> Path:
+    """Return the HDF5 file that an existing XML names; it may have gone."""
+    data = read_xml(path_xml)
+    try:
+        path_h5 = pixel_path(path_xml, data)
+    except NotFoundError:
+        assert isinstance(data.loader, Hdf5Loader)
+        return path_xml.with_name(PureWindowsPath(data.loader.path.text).name)
+    if not path_h5.resolve().is_relative_to(path_xml.parent.resolve()):
+        raise InvalidInputError(
+            f"{path_xml} names the pixel file {path_h5}, in another folder, where nothing is written or "
+            "replaced; choose another name for the new dataset"
+        )
+    return path_h5
 
 
 def _run_with_bar(steps: Iterator[tuple[int, int]], what: str) -> None:
@@ -905,7 +935,8 @@ def _run_with_bar(steps: Iterator[tuple[int, int]], what: str) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         for done, total in steps:
             bar.update(task, completed=done, total=total)

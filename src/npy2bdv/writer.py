@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,7 +22,6 @@ from npy2bdv.storage.save import keep_backup, replace_file
 from npy2bdv.stream import ViewStream, make_levels
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
@@ -181,7 +181,7 @@ class DatasetWriter(Draft):
         path_pixels.unlink(missing_ok=True)
         self._streams: dict[ViewId, ViewStream] = {}
         self._save_at_once = save_at_once
-        self._backed_up = False
+        self._backed_up: set[Path] = set()
         self._saved_views: frozenset[ViewId] | None = None
         self._closed = False
         self.container = create_container(format, path_pixels)
@@ -334,14 +334,15 @@ class DatasetWriter(Draft):
 
     def describe(self) -> SpimData:
         """Return what the XML says of the dataset as it is now."""
-        return replace(super().describe(), loader=Hdf5Loader(path=PathRef(text=self.path_pixels.name)))
+        place = Path(os.path.relpath(self.path_pixels, self.path_xml.parent)).as_posix()
+        return replace(super().describe(), loader=Hdf5Loader(path=PathRef(text=place)))
 
     def save(self) -> None:
         """Write the XML as the dataset is now."""
         text = xml.serialise(self.describe())
-        if not self._backed_up:
+        if self.path_xml not in self._backed_up:  # once per session
             keep_backup(self.path_xml)
-            self._backed_up = True
+            self._backed_up.add(self.path_xml)
         if not self._closed:
             self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
         replace_file(self.path_xml, text)
