@@ -41,8 +41,10 @@ def dataset_paths(path: str | os.PathLike[str], format: FormatName = "hdf5") -> 
     Raises
     ------
     InvalidInputError
-        If the name has another suffix.
+        If the name has another suffix, or the format is not known.
     """
+    if format not in FORMATS:
+        raise InvalidInputError(f"format {format!r} is not known; there is {', '.join(map(repr, FORMATS))}")
     path = Path(path)
     suffixes = FORMATS[format].suffixes
     suffix = path.suffix.lower()
@@ -277,14 +279,15 @@ class DatasetWriter(Draft):
     def stream_of(self, view: ViewId) -> ViewStream:
         """Return the stream of a view that has been declared, opened again where it was complete."""
         self._check_open()
-        stream = self._streams.get(view)
-        if stream is None:
-            known = self.known(view.setup)
-            arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
-            levels = list(zip(known.pyramid.factors, arrays, strict=True))
-            stream = ViewStream(self._engine, known.pyramid.shape, known.dtype, levels, complete=True)
-            self._streams[view] = stream
-        return stream
+        if view not in self._streams:
+            self._streams[view] = self._reopened(view, complete=True)
+        return self._streams[view]
+
+    def _reopened(self, view: ViewId, *, complete: bool) -> ViewStream:
+        known = self.known(view.setup)
+        arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
+        levels = list(zip(known.pyramid.factors, arrays, strict=True))
+        return ViewStream(self._engine, known.pyramid.shape, known.dtype, levels, complete=complete)
 
     def add_levels(self, levels: Levels, chunks: Chunks, codec: Codec) -> Iterator[tuple[int, int]]:
         """Add levels to all views; yield (planes read, planes in all) as it goes.
@@ -299,7 +302,11 @@ class DatasetWriter(Draft):
         """
         self._check_open()
         wider = {setup: self._with_levels(known, levels, chunks) for setup, known in self.setups.items()}
-        self._settle_all()
+        empty = {view for view, stream in self._streams.items() if not stream.planes_there}
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+        self._engine.drain()
         total = sum(self.setups[view.setup].pyramid.level_shape(0)[0] for view in self.views)
         done = 0
         for view in sorted(self.views):
@@ -307,6 +314,8 @@ class DatasetWriter(Draft):
             pyramid, first = wider[view.setup].pyramid, known.pyramid.n_levels
             base = pyramid.factors.index((1, 1, 1)) if (1, 1, 1) in pyramid.factors[:first] else 0
             arrays = self.container.add_levels(view, pyramid, first, known.dtype, codec)
+            if view in empty:
+                continue
             source = self.container.level(view, base)
             factors = (_relative(each, pyramid.factors[base]) for each in pyramid.factors[first:])
             for planes in make_levels(self._engine, source, list(zip(factors, arrays, strict=True))):
@@ -314,6 +323,7 @@ class DatasetWriter(Draft):
             done += source.shape[0]
         self._engine.drain()
         self.setups.update(wider)
+        self._streams.update({view: self._reopened(view, complete=False) for view in empty})
 
     def _with_levels(self, known: DraftSetup, levels: Levels, chunks: Chunks) -> DraftSetup:
         more = self.pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
