@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from isal import isal_zlib
 
+from npy2bdv.errors import FormatError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,3 +39,30 @@ def deflate(data: NDArray[np.uint8], level: int | None) -> bytes:
     if 1 <= level <= 3:
         return isal_zlib.compress(data.data, level)
     return zlib.compress(data.data, level)
+
+
+def inflate(data: bytes, size: int) -> bytes:
+    """Return the `size` bytes that a zlib stream holds.
+
+    Raises
+    ------
+    FormatError
+        If the stream is damaged or holds another number of bytes.
+    """
+    try:
+        raw: bytes = isal_zlib.decompress(data, bufsize=size)
+    except isal_zlib.error as error:
+        raise FormatError(f"the compressed data is damaged ({error})") from error
+    if len(raw) != size:
+        raise FormatError(f"the compressed data holds {len(raw)} bytes where {size} were expected")
+    return raw
+
+
+def unshuffle(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Return the pixels, in one row, whose bytes `shuffle` sorted."""
+    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
+    if dtype.itemsize == 2 and np.little_endian:
+        words = np.left_shift(planes[1], 8, dtype=np.uint16)
+        words |= planes[0]
+        return words.view(dtype)
+    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
