@@ -37,3 +37,8 @@ def deflate(data: NDArray[np.uint8], level: int | None) -> bytes:
     if 1 <= level <= 3:
         return isal_zlib.compress(data.data, level)
     return zlib.compress(data.data, level)
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Return the CRC-32 of a chunk as it lies on disk."""
+    return int(isal_zlib.crc32(data))
