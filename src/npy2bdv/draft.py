@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     Chunks: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
     Transforms: TypeAlias = ArrayLike | Affine | Sequence[ViewTransform]
 
+_FIRST_PLANES = 64  # an image of unknown length begins with as many
+
 _XML_ORDER = ("illumination", "channel", "angle", "tile")
 
 
@@ -51,6 +53,20 @@ class DraftSetup:
     dtype: np.dtype[Any]
     transforms: tuple[ViewTransform, ...]
     calibration: Affine | Literal["bigstitcher"] | None
+    open_ended: bool = False
+    """The number of planes is not known before the first view has been recorded."""
+    length_was_open: bool = False
+
+    @property
+    def shape(self) -> tuple[int | None, int, int]:
+        """Size of a stack (z, y, x), as far as it is known."""
+        return (None if self.open_ended else self.pyramid.shape[0], *self.pyramid.shape[1:])
+
+    def with_length(self, planes: int) -> DraftSetup:
+        """Return the setup with the number of planes that its first view turned out to have."""
+        pyramid = replace(self.pyramid, shape=(planes, *self.pyramid.shape[1:]))
+        value = replace(self.value, size_xyz=pyramid.shape[::-1])
+        return replace(self, value=value, pyramid=pyramid, open_ended=False, length_was_open=True)
 
 
 class Draft:
@@ -84,7 +100,7 @@ class Draft:
     def add_setup(
         self,
         *,
-        shape: Sequence[int],
+        shape: Sequence[int | None],
         dtype: DTypeLike = "uint16",
         channel: int | str = 0,
         tile: int | str = 0,
@@ -108,7 +124,7 @@ class Draft:
         Parameters
         ----------
         shape
-            Size of its stacks (z, y, x), in pixels.
+            Size of its stacks (z, y, x), in pixels. Where z is None, the first view recorded fixes it.
         dtype
             Pixel type.
         channel, tile, angle, illumination
@@ -149,8 +165,10 @@ class Draft:
             )
         voxel_size = _voxel_size(voxel_size_xyz, unit)
         kind = np.dtype(dtype).newbyteorder("=")
+        open_ended = len(shape) == 3 and shape[0] is None
+        sizes = [_FIRST_PLANES if size is None else size for size in shape]
         pyramid = self.pyramid_of(
-            shape,
+            sizes,
             voxel_size,
             self._levels if levels is None else levels,
             self._chunks if chunks is None else chunks,
@@ -179,7 +197,12 @@ class Draft:
             dtype=kind,
             transforms=() if transform is None else view_transforms(transform),
             calibration=_innermost(calibration),
+            open_ended=open_ended,
         )
+        if open_ended and (1, 1, 1) not in pyramid.factors:
+            raise InvalidInputError(
+                "a stack of unknown length needs the full resolution stored: level 1, 1, 1"
+            )
         for key, entity in entities.items():
             self._entities.setdefault(key, {})[entity.id] = entity
         return setup

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from npy2bdv.errors import WriteError
+from npy2bdv.errors import QueueFull, WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -31,6 +34,36 @@ class Client(Protocol):
 
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, to free its memory. Called with the door held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """How a recording goes.
+
+    Attributes
+    ----------
+    frames
+        Planes taken (a block counts as many as it has).
+    bytes_in, bytes_out
+        Pixels taken; bytes handed to the container, levels included.
+    bytes_queued, max_memory
+        Memory that buffers take, and its bound.
+    seconds
+        Since the writer was made.
+    rate
+        Bytes taken a second, over the last seconds.
+    headroom_seconds
+        How long the buffers would last at this rate if nothing more were written.
+    """
+
+    frames: int
+    bytes_in: int
+    bytes_out: int
+    bytes_queued: int
+    max_memory: int
+    seconds: float
+    rate: float
+    headroom_seconds: float
 
 
 class Engine:
@@ -52,10 +85,11 @@ class Engine:
     ) -> None:
         workers = workers or min(4, os.cpu_count() or 1)
         self.max_memory = max_memory
-        self.door = threading.RLock()
-        """Held by whoever feeds a view; encoders never take it."""
+        self.rows_ahead = 2 * workers
+        """How many rows a caller may hand over before it waits for the first."""
         self.open_rows: OrderedDict[tuple[int, int], tuple[Client, int]] = OrderedDict()
         """Rows of full resolution that wait for planes, least recently touched first."""
+        self._door = threading.RLock()
         self._concurrent = concurrent
         self._encoders = ThreadPoolExecutor(workers, "npy2bdv-encode")
         self._writer = ThreadPoolExecutor(1, "npy2bdv-write")
@@ -66,9 +100,59 @@ class Engine:
         self._spare: dict[int, list[NDArray[np.uint8]]] = {}
         self._spare_bytes = 0
         self._error: BaseException | None = None
-        self.rows_ahead = 2 * workers
-        """How many rows a caller may hand over before it waits for the first."""
         self._closed = False
+        self._begun = time.monotonic()
+        self._frames = self._bytes_in = self._bytes_out = 0
+        self._marks: list[tuple[float, int]] = [(self._begun, 0)]
+
+    # -- callers -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def door(self, deadline: float | None = None) -> Iterator[None]:
+        """Hold the door through which views are fed; encoders never take it.
+
+        Raises
+        ------
+        QueueFull
+            If it is not free before the deadline.
+        """
+        patience = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._door.acquire(timeout=patience):
+            raise QueueFull("the writer is busy with another frame; this one was not taken")
+        try:
+            yield
+        finally:
+            self._door.release()
+
+    def took(self, frames: int, nbytes: int) -> None:
+        """Count what was taken."""
+        self._frames += frames
+        self._bytes_in += nbytes
+        now = time.monotonic()
+        if now - self._marks[-1][0] > 0.5:
+            self._marks = [*self._marks[-8:], (now, self._bytes_in)]
+
+    def wrote(self, nbytes: int) -> None:
+        """Count what was handed to the container."""
+        with self._changed:
+            self._bytes_out += nbytes
+
+    def stats(self) -> Stats:
+        """Return how it goes."""
+        now = time.monotonic()
+        since, before = self._marks[0]
+        rate = (self._bytes_in - before) / max(now - since, 1e-9)
+        room = max(0, self.max_memory - self._used)
+        return Stats(
+            frames=self._frames,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            bytes_queued=self._used,
+            max_memory=self.max_memory,
+            seconds=now - self._begun,
+            rate=rate,
+            headroom_seconds=room / rate if rate else float("inf"),
+        )
 
     # -- memory ------------------------------------------------------------------------------------------
 
@@ -97,15 +181,34 @@ class Engine:
             self._spare_bytes += raw.nbytes
             self._changed.notify_all()
 
-    def wait_for_room(self, nbytes: int) -> None:
-        """Wait until `nbytes` more fit, putting rows of other views aside where nothing else helps."""
+    def hold(self, nbytes: int) -> None:
+        """Count memory of the caller that is kept for now (negative: let go)."""
+        with self._changed:
+            self._used += nbytes
+            self._changed.notify_all()
+
+    def wait_for_room(self, nbytes: int, deadline: float | None = None) -> None:
+        """Wait until `nbytes` more fit, putting rows of other views aside where nothing else helps.
+
+        Raises
+        ------
+        QueueFull
+            If they do not fit before the deadline.
+        """
         while True:
             self.check()
             with self._changed:
                 if self._used + nbytes <= self.max_memory:
                     return
                 if self._jobs:
-                    self._changed.wait(1.0)
+                    patience = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+                    if patience <= 0:
+                        raise QueueFull(
+                            f"the buffers are full ({self._used + nbytes} of {self.max_memory} bytes needed, "
+                            f"{self._jobs} pieces being written); this frame was not taken, {self._frames} were: "
+                            "wait longer, raise max_memory, or write less (fewer levels, no compression)"
+                        )
+                    self._changed.wait(patience)
                     continue
             if not self.open_rows:
                 return
@@ -124,7 +227,8 @@ class Engine:
 
         def in_turn() -> None:
             try:
-                job()
+                if self._error is None:
+                    job()
             finally:
                 self._turns.release()
 
@@ -155,6 +259,11 @@ class Engine:
         """Wait until everything handed over (for one view, or all) is in the container."""
         with self._changed:
             self._changed.wait_for(lambda: (self._jobs if stream is None else stream.jobs) == 0)
+        self.check()
+
+    def barrier(self) -> None:
+        """Wait until the pieces handed to the writer thread so far are in the container."""
+        self._writer.submit(lambda: None).result()
         self.check()
 
     def check(self) -> None:

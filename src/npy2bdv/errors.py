@@ -11,6 +11,8 @@ BdvError
 ├── NotFoundError       (FileNotFoundError)  a file that is not there
 ├── ReadOnlyError       (ValueError)         a change was asked of something opened for reading
 ├── WriteError          (OSError)            writing to disk failed; its cause says why
+├── InUseError          (PermissionError)    another process is writing this dataset
+├── QueueFull           (TimeoutError)       buffers are full and the caller does not want to wait
 └── ClosedError         (RuntimeError)       the writer, editor or dataset is closed
 """
 
@@ -61,6 +63,14 @@ class ReadOnlyError(BdvError, ValueError):
 
 class WriteError(BdvError, OSError):
     """Writing to disk failed; ``__cause__`` says why."""
+
+
+class InUseError(BdvError, PermissionError):
+    """Another process is writing this dataset."""
+
+
+class QueueFull(BdvError, TimeoutError):
+    """Buffers are full and the caller does not want to wait; the frame was not taken."""
 
 
 class ClosedError(BdvError, RuntimeError):

@@ -545,7 +545,6 @@ class _ClassicDataset(DatasetWriter):
             compression=compression,
             overwrite=overwrite,
             guarded=(path_h5,),
-            save_at_once=False,
             pixel_types=(dtype,),
             max_memory=max_memory,
         )
@@ -624,11 +623,11 @@ class _FileProxy:
         self._writer = writer
 
     def flush(self) -> None:
-        """Store what has come so far and hand it to the operating system."""
-        self._writer.flush()
+        """Make a checkpoint: what has come so far survives a kill of the process."""
+        self._writer.checkpoint()
 
     def __getitem__(self, name: str) -> Any:
-        self._writer.flush()
+        self._writer.store()
         return self._file[name]
 
     def __contains__(self, name: str) -> bool:

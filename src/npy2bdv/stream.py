@@ -4,29 +4,34 @@ A `ViewStream` fills one view. Per level a *row* of chunks (one chunk deep in z,
 planes are copied into the open row; a full row goes to the encoders of the `Engine`, which cut it into chunks
 and compress them.
 
-Lower levels come from exact sums carried along while planes pass (`downsample.Cascade`). Where a caller
-rewrites planes, or gives parts of planes, the planes are marked dirty and the cells over them are made again
-from the stored full resolution when the view is settled.
+Lower levels come from exact sums carried along while planes pass (`carry`). Where a caller rewrites planes, or
+gives parts of planes, the planes are marked dirty and the cells over them are made again from the stored full
+resolution when the view is settled.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv.downsample import Cascade, downsample
+from npy2bdv.carry import Carry
+from npy2bdv.downsample import downsample
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError
+from npy2bdv.rows import LevelRows, Row, cut_piece, runs
+from npy2bdv.storage.codecs import checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TypeAlias
 
     from numpy.typing import NDArray
 
@@ -35,47 +40,35 @@ if TYPE_CHECKING:
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.storage.base import LevelArray, Payload
 
+    ChunkNote: TypeAlias = tuple[int, int, int, int, int, int, int]
+    """Where a compressed chunk went: level, place (z, y, x), bytes, checksum, probable offset."""
+
 _REBUILD_BYTES = 64 * 2**20
+_GROWTH = 8  # an open-ended view grows by this fraction of itself
 
 
-class _Row:
-    """An open row of chunks: its pixels, and which of its planes they hold."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a view held when a checkpoint began: wait for `work`, keep `planes`, then release `rows`."""
 
-    __slots__ = ("held", "pixels", "there")
-
-    def __init__(self, pixels: NDArray[Any]) -> None:
-        self.pixels = pixels
-        self.there = np.zeros(len(pixels), bool)
-        self.held = False
-        """Not sent when full: it was sent before, or has parts of planes, and more of it may come."""
+    planes_there: NDArray[np.bool_]
+    work: tuple[Future[None], ...]
+    planes: tuple[tuple[int, NDArray[Any]], ...]
+    rows: tuple[Row, ...]
 
 
-class _Level:
-    """A stored level, and its rows that are being filled."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a stream tells its writer."""
 
-    def __init__(self, array: LevelArray) -> None:
-        self.array = array
-        self.depth = array.chunk[0]
-        self.rows: dict[int, _Row] = {}
-        self.stored: dict[int, list[Future[None] | None]] = {}
-        """Rows of which something was stored, with the work that stores it."""
-
-    def planes(self, row: int) -> slice:
-        """Return the planes of the level that a row spans."""
-        return slice(row * self.depth, min((row + 1) * self.depth, self.array.shape[0]))
-
-    def reload(self, row: int, state: _Row) -> None:
-        """Fill an open row with what was stored of it."""
-        wait(future for future in self.stored.get(row, ()) if future is not None)
-        planes = self.planes(row)
-        valid = planes.stop - planes.start
-        state.pixels[:valid] = self.array.read((planes, slice(None), slice(None)))
-        state.there[:valid] = True
-        state.held = True
+    chunks: Callable[[list[ChunkNote]], None] | None = None
+    frame: Callable[[int, Mapping[str, Any]], None] | None = None
+    taken: Callable[[], None] | None = None
+    closed: Callable[[], None] | None = None
 
 
 class ViewStream:
-    """Fills one view with planes, blocks or whole stacks, in any order.
+    """Fills one view with planes, blocks or whole stacks, in any order. Safe for use by several threads.
 
     Made by a writer. Arrays are (z, y, x) in full resolution and may be reused by the caller when a call
     returns. Use as a context manager: leaving it completes the view; planes that never came are zeros.
@@ -85,7 +78,7 @@ class ViewStream:
     engine
         Threads and memory.
     shape
-        Size of the full image (z, y, x).
+        Size of the full image (z, y, x); z is None where it is not known before the end.
     dtype
         Pixel type.
     levels
@@ -93,37 +86,43 @@ class ViewStream:
         neither be given in parts nor twice.
     source
         Where the full resolution is stored already, if only lower levels are to be made.
-    complete
-        All planes were written before; those that come now replace them.
+    there
+        Planes that were written before; those that come now replace them.
+    hooks
+        What to tell the writer.
     """
 
     def __init__(
         self,
         engine: Engine,
-        shape: Zyx,
+        shape: tuple[int | None, int, int],
         dtype: np.dtype[Any],
         levels: Sequence[tuple[Zyx, LevelArray]],
         *,
         source: LevelArray | None = None,
-        complete: bool = False,
+        there: NDArray[np.bool_] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        self.shape = shape
+        rows = [(factors, LevelRows(index, array)) for index, (factors, array) in enumerate(levels)]
+        self._full = next((level for factors, level in rows if factors == (1, 1, 1)), None)
+        self._lower = [(factors, level) for factors, level in rows if level is not self._full]
+        self._source = source if self._full is None else self._full.array
+        self._open_ended = shape[0] is None
         self.dtype = dtype
         self.jobs = 0
         """Pieces of work under way; the engine counts."""
         self._engine = engine
-        full = next((array for factors, array in levels if factors == (1, 1, 1)), None)
-        self._source = full if source is None else source
-        self._full = None if full is None else _Level(full)
-        self._lower = [(factors, _Level(array)) for factors, array in levels if array is not full]
-        self._cascade = Cascade(shape, dtype, [factors for factors, _ in self._lower])
-        self._carry = threading.Lock()
-        """Guards the cascade and the rows of lower levels, which encoders fill."""
-        self._depth = min(4, shape[0]) if full is None else full.chunk[0]
-        self._rows: dict[int, _Row] = {}
-        self._there = np.full(shape[0], complete)
-        self._summed = np.full(shape[0], complete)  # in the cascade, or too late for it
-        self._dirty = np.zeros(shape[0], bool)  # lower levels over it must be made again
+        self._hooks = hooks or Hooks()
+        self._carry = Carry(shape, dtype, [factors for factors, _ in self._lower])
+        self._carrying = threading.Lock()
+        """Guards the sums and the rows of lower levels, which encoders fill."""
+        depth = shape[0] if shape[0] is not None else rows[0][1].array.shape[0] * rows[0][0][0]
+        self.shape: Zyx = (depth, shape[1], shape[2])
+        self._depth = min(4, depth) if self._full is None else self._full.depth
+        self._rows: dict[int, Row] = {}
+        self._there = np.zeros(depth, bool) if there is None else there.copy()
+        self._summed = np.full(depth, there is not None)  # in the sums, or too late for them
+        self._dirty = np.zeros(depth, bool)  # lower levels over it must be made again
         self._under_way: deque[Future[None]] = deque()
         """Rows that encoders have, or had."""
         self._next = 0
@@ -137,24 +136,76 @@ class ViewStream:
         return int(self._there.sum())
 
     @property
+    def there(self) -> NDArray[np.bool_]:
+        """Which planes have come, wholly or in part."""
+        return self._there.copy()
+
+    @property
     def is_full(self) -> bool:
         """Whether all planes have come."""
-        return bool(self._there.all())
+        return not self._open_ended and bool(self._there.all())
 
-    def append(self, frame: NDArray[Any]) -> None:
+    @property
+    def is_closed(self) -> bool:
+        """Whether the view has been completed or given up."""
+        return self._closed
+
+    @property
+    def missing_planes(self) -> list[tuple[int, int]]:
+        """Planes that have not come, as (start, stop)."""
+        return runs(~self._there)
+
+    def append(
+        self,
+        frame: NDArray[Any],
+        *,
+        timeout: float | None = None,
+        copy: bool = True,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take the next plane.
 
         Parameters
         ----------
         frame
             Pixels (y, x), of the view's type or one that it holds without loss.
+        timeout
+            Seconds to wait for room in the buffers (0: not at all); by default as long as it takes.
+        copy
+            False: the caller hands the array over and does not touch it again.
+        meta
+            What belongs to the frame (camera time stamp, frame number, stage position ...): a row of the table
+            ``NAME.frames.csv``. Under the key "frame" its number is expected, and gaps are reported.
+
+        Raises
+        ------
+        QueueFull
+            If there is no room in time. The frame was not taken.
+        InvalidInputError, OutOfRangeError, InvalidTypeError
+            As in `put`.
         """
         frame = np.asarray(frame)
         if frame.ndim != 2:
             raise InvalidInputError(f"a plane is 2-D (y, x); found an array of shape {frame.shape}")
-        self.put(frame[None], self._next)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._engine.door(deadline):
+            z = self._next
+            self._put(frame[None], z, 0, 0, deadline, copy)
+            if meta is not None and self._hooks.frame is not None:
+                self._hooks.frame(z, meta)
+        if self._hooks.taken is not None:
+            self._hooks.taken()
 
-    def put(self, block: NDArray[Any], z: int, y: int = 0, x: int = 0) -> None:
+    def put(
+        self,
+        block: NDArray[Any],
+        z: int,
+        y: int = 0,
+        x: int = 0,
+        *,
+        timeout: float | None = None,
+        copy: bool = True,
+    ) -> None:
         """Take a block of pixels.
 
         Parameters
@@ -163,6 +214,8 @@ class ViewStream:
             Pixels (z, y, x), of the view's type or one that it holds without loss.
         z, y, x
             Where its first pixel lies. A block that spans all of y and x is written fastest.
+        timeout, copy
+            As in `append`.
 
         Raises
         ------
@@ -172,44 +225,22 @@ class ViewStream:
             If z, y or x is negative or beyond the view.
         InvalidTypeError
             If its pixel type cannot be held without loss.
+        QueueFull
+            If there is no room in time.
         """
-        block = np.asarray(block)
-        self.check_place(block, (z, y, x))
-        whole = block.shape[1:] == self.shape[1:]
-        if not whole and self._source is None:
-            raise InvalidInputError(
-                f"a block of shape {block.shape} covers planes of {self.shape[1:]} in part; that needs the "
-                "full resolution stored: add a level with factors 1, 1, 1 or give whole planes"
-            )
-        if block.dtype != self.dtype and not np.can_cast(block.dtype, self.dtype, "safe"):
-            raise InvalidTypeError(
-                f"pixels of {block.dtype} do not all fit into {self.dtype}, the type of this view; convert them "
-                f"first, e.g. block.astype({self.dtype.name!r}), or declare the setup with another dtype"
-            )
-        with self._engine.door:
-            if self._closed:
-                raise ClosedError("this view has been completed; open a new stream")
-            self._engine.check()
-            stop = z + len(block)
-            if self._source is None and self._there[z:stop].any():
-                again = z + int(self._there[z:stop].argmax())
-                raise InvalidInputError(
-                    f"plane {again} came before; to replace planes the full resolution must be stored: add a "
-                    "level with factors 1, 1, 1"
-                )
-            if whole and self._is_fresh(z, stop):
-                self._send_block(block, z)
-            else:
-                for row in range(z // self._depth, (stop - 1) // self._depth + 1):
-                    start, end = max(z, row * self._depth), min(stop, (row + 1) * self._depth)
-                    self._fill(row, block[start - z : end - z], (start, y, x), whole=whole)
-            self._next = stop
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._engine.door(deadline):
+            self._put(np.asarray(block), z, y, x, deadline, copy)
+        if self._hooks.taken is not None:
+            self._hooks.taken()
 
     def check_place(self, block: NDArray[Any], start: Zyx) -> None:
         """Refuse a block that is not 3-D or does not lie in the view; see `put`."""
         if block.ndim != 3 or 0 in block.shape:
             raise InvalidInputError(f"a block is 3-D (z, y, x) and not empty; found shape {block.shape}")
         for axis, first, length, size in zip("zyx", start, block.shape, self.shape, strict=True):
+            if axis == "z" and self._open_ended and first == int(first) and first >= 0:
+                continue
             if first != int(first) or not 0 <= first < size:
                 raise OutOfRangeError(f"{axis} = {first} is outside of the view, which has {size} ({axis})")
             if first + length > size:
@@ -220,34 +251,60 @@ class ViewStream:
 
     def store(self) -> None:
         """Store the rows that are open, as far as they are filled. Levels are complete after `settle` only."""
-        with self._engine.door:
+        with self._engine.door():
             for row in sorted(self._rows):
                 self._send_row(row)
             self._engine.drain(self)
 
     def settle(self) -> None:
         """Complete all levels of what has come; missing planes are zeros. More may come later."""
-        with self._engine.door:
+        with self._engine.door():
             for row in sorted(self._rows):
                 self._send_row(row)
             self._wait_for_encoders()
-            with self._carry:
-                open_ranges = self._cascade.open_ranges
-                self._place(self._cascade.finish())
+            with self._carrying:
+                open_ranges = self._carry.open_ranges
+                self._place(self._carry.finish())
                 self._send_lower_rows()
-            for start, stop in open_ranges:
-                self._summed[start:stop] = True
             if self._dirty.any():
                 self._engine.drain(self)
                 for factors, level in self._lower:
                     self._rebuild(factors, level)
-                self._dirty[:] = False
+            # more planes of these groups come too late for the sums
+            group = self._carry.group
+            for start, stop in (*open_ranges, *runs(self._dirty)):
+                self._summed[start - start % group : stop + -stop % group] = True
+            self._dirty[:] = False
 
     def close(self) -> None:
         """Complete the view. A second call does nothing."""
-        if not self._closed:
+        with self._engine.door():
+            if self._closed:
+                return
             self._closed = True
+            self._trim()
             self.settle()
+        if self._hooks.closed is not None:
+            self._hooks.closed()
+
+    def abort(self) -> None:
+        """Give the view up (a stage error, say): it becomes a missing view, and may be declared again."""
+        with self._engine.door():
+            if self._closed:
+                return
+            self._closed = True
+            for row in list(self._rows):
+                self._engine.open_rows.pop((id(self), row), None)
+                self._rows.pop(row).release()
+            self._engine.drain(self)
+            with self._carrying:
+                self._carry.drop()
+                for _, level in self._lower:
+                    while level.rows:
+                        level.rows.popitem()[1].release()
+            self._there[:] = False
+        if self._hooks.closed is not None:
+            self._hooks.closed()
 
     def __enter__(self) -> Self:
         return self
@@ -262,13 +319,49 @@ class ViewStream:
 
     # -- full resolution: the caller's thread, with the engine's door held -------------------------------
 
+    def _put(self, block: NDArray[Any], z: int, y: int, x: int, deadline: float | None, copy: bool) -> None:
+        self.check_place(block, (z, y, x))
+        whole = block.shape[1:] == self.shape[1:]
+        if not whole and self._source is None:
+            raise InvalidInputError(
+                f"a block of shape {block.shape} covers planes of {self.shape[1:]} in part; that needs the "
+                "full resolution stored: add a level with factors 1, 1, 1 or give whole planes"
+            )
+        if block.dtype != self.dtype and not np.can_cast(block.dtype, self.dtype, "safe"):
+            raise InvalidTypeError(
+                f"pixels of {block.dtype} do not all fit into {self.dtype}, the type of this view; convert them "
+                f"first, e.g. block.astype({self.dtype.name!r}), or declare the setup with another dtype"
+            )
+        if self._closed:
+            raise ClosedError("this view has been completed; open a new stream")
+        self._engine.check()
+        z, stop = int(z), int(z) + len(block)
+        if self._source is None and self._there[z:stop].any():
+            again = z + int(self._there[z:stop].argmax())
+            raise InvalidInputError(
+                f"plane {again} came before; to replace planes the full resolution must be stored: add a "
+                "level with factors 1, 1, 1"
+            )
+        if stop > self.shape[0]:
+            self._grow(stop)
+        if whole and self._is_fresh(z, stop):
+            self._send_block(block, z)
+        else:
+            for row in range(z // self._depth, (stop - 1) // self._depth + 1):
+                start, end = max(z, row * self._depth), min(stop, (row + 1) * self._depth)
+                state = self._open(row, deadline)
+                self._fill(row, state, block[start - z : end - z], (start, y, x), whole=whole, copy=copy)
+        self._next = stop
+        self._engine.took(len(block), block.nbytes)
+
     def _planes(self, row: int) -> slice:
         return slice(row * self._depth, min((row + 1) * self._depth, self.shape[0]))
 
     def _is_fresh(self, start: int, stop: int) -> bool:
         """Tell whether planes make up whole rows of which nothing has come."""
-        ends = stop % self._depth == 0 or stop == self.shape[0]
-        return start % self._depth == 0 and ends and not self._there[start:stop].any()
+        ends = stop % self._depth == 0 or (stop == self.shape[0] and not self._open_ended)
+        come = self._there[start:stop] | self._summed[start:stop]
+        return start % self._depth == 0 and ends and not come.any()
 
     def _send_block(self, block: NDArray[Any], z: int) -> None:
         """Send whole rows straight from the caller's memory."""
@@ -276,39 +369,44 @@ class ViewStream:
             planes = self._planes(row)
             self._there[planes] = self._summed[planes] = True
             slab = block[planes.start - z : planes.stop - z]
-            runs = [(planes.start, planes.stop)]
-            self._encode(partial(self._process, row, slab, runs))
+            self._encode(partial(self._process, row, slab, [(planes.start, planes.stop)]))
             if len(self._under_way) > self._engine.rows_ahead:
                 self._under_way.popleft().result()
         self._wait_for_encoders()  # then the caller may reuse its memory
 
-    def _fill(self, row: int, part: NDArray[Any], start: Zyx, *, whole: bool) -> None:
-        """Copy a part of a row, given by where it starts in the image, and send the row if it is full."""
+    def _fill(self, row: int, state: Row, part: NDArray[Any], start: Zyx, *, whole: bool, copy: bool) -> None:
+        """Put a part of a row, given by where it starts in the image, in its place; send the row if it is full."""
         z, y, x = start
         planes = slice(z, z + len(part))
-        state = self._open(row)
         inside = slice(z - row * self._depth, z - row * self._depth + len(part))
         if whole:
             self._dirty[planes] |= self._summed[planes]
-            state.pixels[inside] = part
+            if copy:
+                state.gather()  # an earlier plane that was handed over must not come after this one
+                state.pixels[inside] = part
+            else:
+                for index, frame in enumerate(part, inside.start):
+                    state.hand_over(index, frame)
         else:
+            state.gather()
             self._dirty[planes] = True
             state.held = True
             pixels = state.pixels[inside]
             pixels[~state.there[inside]] = 0
             pixels[:, y : y + part.shape[1], x : x + part.shape[2]] = part
         state.there[inside] = True
+        state.logged[inside] = False
         self._there[planes] = True
         if not state.held and self._there[self._planes(row)].all():
             self._send_row(row)
 
-    def _open(self, row: int) -> _Row:
+    def _open(self, row: int, deadline: float | None) -> Row:
         key = (id(self), row)
         state = self._rows.get(row)
         if state is None:
-            shape = (self._depth, *self.shape[1:])
-            self._engine.wait_for_room(math.prod(shape) * self.dtype.itemsize)
-            state = self._rows[row] = _Row(self._engine.take(shape, self.dtype))
+            nbytes = self._depth * math.prod(self.shape[1:]) * self.dtype.itemsize
+            self._engine.wait_for_room(nbytes, deadline)
+            state = self._rows[row] = Row(self._engine, self._depth, self.shape[1:], self.dtype)
             if self._full is not None and self._there[self._planes(row)].any():
                 self._engine.drain(self)
                 self._full.reload(row, state)
@@ -319,22 +417,21 @@ class ViewStream:
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, and all that is carried, to free their memory."""
         self._send_row(row)
-        with self._carry:
-            for start, stop in self._cascade.open_ranges:
-                self._cascade.forget(start, stop)
+        with self._carrying:
+            for start, stop in self._carry.open_ranges:
                 self._dirty[start:stop] = self._summed[start:stop] = True
+            self._carry.drop()
             self._send_lower_rows()
 
     def _send_row(self, row: int) -> None:
         self._engine.open_rows.pop((id(self), row), None)
         state = self._rows.pop(row)
         planes = self._planes(row)
-        valid = planes.stop - planes.start
-        state.pixels[:valid][~state.there[:valid]] = 0
-        new = state.there[:valid] & ~self._summed[planes] & ~self._dirty[planes]
+        there = state.there[: planes.stop - planes.start]
+        new = there & ~self._summed[planes] & ~self._dirty[planes]
         self._summed[planes] |= new
-        runs = [(planes.start + a, planes.start + b) for a, b in _runs(new)]
-        self._encode(partial(self._process, row, state.pixels[:valid], runs, state.pixels))
+        fed = [(planes.start + start, planes.start + stop) for start, stop in runs(new)]
+        self._encode(partial(self._process, row, state.pixels[: len(there)], fed, state))
 
     def _encode(self, job: Callable[[], None]) -> None:
         while self._under_way and self._under_way[0].done():
@@ -346,43 +443,131 @@ class ViewStream:
         self._under_way.clear()
         self._engine.check()
 
+    def _grow(self, planes: int) -> None:
+        """Make room for planes of a view whose length is not known, by whole rows."""
+        planes = max(planes, self.shape[0] + self.shape[0] // _GROWTH)
+        self._resize(self._depth * -(-planes // self._depth))
+
+    def _trim(self) -> None:
+        """Give a view of unknown length the planes that came. Its last group of sums had no end: make it again."""
+        if not self._open_ended or not self.planes_there:
+            return
+        planes = int(np.flatnonzero(self._there)[-1]) + 1
+        self._engine.drain(self)
+        self._resize(planes)
+        self._open_ended = False
+        self._dirty[planes - planes % self._carry.group :] = True
+
+    def _resize(self, planes: int) -> None:
+        more = max(0, planes - self.shape[0])
+        for name in ("_there", "_summed", "_dirty"):
+            setattr(self, name, np.pad(getattr(self, name), (0, more))[:planes])
+        if self._full is not None:
+            self._full.array.resize(planes)
+        with self._carrying:
+            for (depth, _, _), level in self._lower:
+                level.array.resize(-(-planes // depth))
+        self.shape = (planes, *self.shape[1:])
+
+    # -- checkpoints -------------------------------------------------------------------------------------
+
+    def begin_checkpoint(self, *, in_place: bool, log_all: bool) -> Checkpoint:
+        """Tell what has come, and see to it that it can be kept. Called with the engine's door held.
+
+        Parameters
+        ----------
+        in_place
+            Store open rows as far as they are filled. Else their planes are returned, to be kept elsewhere.
+        log_all
+            Return also the planes that an earlier checkpoint returned.
+        """
+        planes: list[tuple[int, NDArray[Any]]] = []
+        for row, state in self._rows.items():
+            state.retain()
+            if in_place:
+                state.kept = self._engine.encode(
+                    self, partial(self._store_open, row, state, state.there.copy())
+                )
+            else:
+                state.gather()
+                wanted = state.there & (log_all | ~state.logged)
+                state.logged |= state.there
+                planes += [(row * self._depth + i, state.pixels[i]) for i in np.flatnonzero(wanted).tolist()]
+        kept = [state.kept for state in self._rows.values() if state.kept is not None]
+        return Checkpoint(
+            planes_there=self._there.copy(),
+            work=(*self._under_way, *kept),
+            planes=tuple(planes),
+            rows=tuple(self._rows.values()),
+        )
+
+    def _store_open(self, row: int, state: Row, there: NDArray[np.bool_]) -> None:
+        state.gather()
+        planes = self._planes(row)
+        if self._full is not None:
+            self._cut(self._full, row, state.pixels[: planes.stop - planes.start], there)
+
     # -- encoders ----------------------------------------------------------------------------------------
 
     def _process(
-        self, row: int, slab: NDArray[Any], runs: list[tuple[int, int]], buffer: NDArray[Any] | None = None
+        self, row: int, slab: NDArray[Any], fed: list[tuple[int, int]], state: Row | None = None
     ) -> None:
-        """Store a row, add the planes in `runs` (start, stop) to the sums, give back the buffer."""
+        """Store a row, add the planes in `fed` (start, stop) to the sums, give back the row's memory."""
         slab = slab.astype(self.dtype, copy=False)
+        there = np.ones(len(slab), bool)
+        if state is not None:
+            if state.kept is not None:
+                state.kept.result()  # what a checkpoint stores of it must not come later than the whole
+            state.gather()
+            there = state.there
         if self._full is not None:
-            self._full.stored[row] = self._cut(self._full.array, row, slab)
+            self._full.stored[row] = self._cut(self._full, row, slab, there)
         if self._lower:
             first = row * self._depth
-            for start, stop in runs:
-                with self._carry:
-                    self._place(self._cascade.push(start, slab[start - first : stop - first]))
-        if buffer is not None:
-            self._engine.give(buffer)
+            for start, stop in fed:
+                with self._carrying:
+                    self._place(self._carry.push(start, slab[start - first : stop - first]))
+        if state is not None:
+            state.release()
 
-    def _cut(self, array: LevelArray, row: int, slab: NDArray[Any]) -> list[Future[None] | None]:
+    def _cut(
+        self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]
+    ) -> list[Future[None] | None]:
         """Cut a row into chunks, encode them, and hand them over in pieces of one chunk in y."""
+        array = level.array
         height, width = array.chunk[1:]
         per_piece = -(-array.shape[2] // width)
+        noted = self._hooks.chunks is not None and array.is_compressed
         work = []
         for j, y in enumerate(range(0, array.shape[1], height)):
             piece = self._engine.take((per_piece, *array.chunk), self.dtype)
-            _cut_piece(slab[:, y : y + height], piece)
+            cut_piece(slab[:, y : y + height], there, piece)
             payloads = [array.encode(chunk) for chunk in piece]
-            work.append(self._engine.put(self, partial(self._store, array, (row, j), payloads, piece)))
+            sums = [checksum(payload) for payload in payloads] if noted else []
+            job = partial(self._store, level, (row, j), payloads, sums, piece)
+            work.append(self._engine.put(self, job))
         return work
 
     def _store(
-        self, array: LevelArray, place: tuple[int, int], payloads: list[Payload], piece: NDArray[Any]
+        self,
+        level: LevelRows,
+        place: tuple[int, int],
+        payloads: list[Payload],
+        sums: list[int],
+        piece: NDArray[Any],
     ) -> None:
-        for i, payload in enumerate(payloads):
-            array.put((*place, i), payload)
+        offsets = [level.array.put((*place, i), payload) for i, payload in enumerate(payloads)]
+        self._engine.wrote(sum(map(len, payloads)))
+        if self._hooks.chunks is not None and sums:
+            self._hooks.chunks(
+                [
+                    (level.index, *place, i, len(payloads[i]), sums[i], offset or 0)
+                    for i, offset in enumerate(offsets)
+                ]
+            )
         self._engine.give(piece)
 
-    # -- lower levels: with `_carry` held ----------------------------------------------------------------
+    # -- lower levels: with `_carrying` held -------------------------------------------------------------
 
     def _place(self, finished: Iterable[Finished]) -> None:
         """Copy finished planes of lower levels into their rows; send those that are full."""
@@ -391,7 +576,8 @@ class ViewStream:
             row, inside = divmod(z, level.depth)
             state = level.rows.get(row)
             if state is None:
-                state = level.rows[row] = _Row(self._engine.take((level.depth, *pixels.shape), self.dtype))
+                height, width = pixels.shape
+                state = level.rows[row] = Row(self._engine, level.depth, (height, width), self.dtype)
                 if row in level.stored:
                     level.reload(row, state)
             state.pixels[inside] = pixels
@@ -405,22 +591,20 @@ class ViewStream:
             for row in sorted(level.rows):
                 self._send_lower(level, row)
 
-    def _send_lower(self, level: _Level, row: int) -> None:
+    def _send_lower(self, level: LevelRows, row: int) -> None:
         state = level.rows.pop(row)
         planes = level.planes(row)
-        valid = planes.stop - planes.start
-        state.pixels[:valid][~state.there[:valid]] = 0
-        level.stored[row] = self._cut(level.array, row, state.pixels[:valid])
-        self._engine.give(state.pixels)
+        level.stored[row] = self._cut(level, row, state.pixels[: planes.stop - planes.start], state.there)
+        state.release()
 
-    def _rebuild(self, factors: Zyx, level: _Level) -> None:
+    def _rebuild(self, factors: Zyx, level: LevelRows) -> None:
         """Make the cells over dirty planes again, from the stored full resolution."""
         depth = factors[0]
         cells = np.unique(np.flatnonzero(self._dirty) // depth)
+        height, width = level.array.shape[1:]
         for row in np.unique(cells // level.depth).tolist():
             planes = level.planes(row)
-            state = _Row(self._engine.take((level.depth, *level.array.shape[1:]), self.dtype))
-            level.rows[row] = state
+            state = level.rows[row] = Row(self._engine, level.depth, (height, width), self.dtype)
             level.reload(row, state)
             for z in cells[(cells >= planes.start) & (cells < planes.stop)].tolist():
                 self._average(factors, z, state.pixels[z - planes.start])
@@ -452,23 +636,3 @@ def make_levels(
             stop = min(z + depth, source.shape[0])
             stream.put(source.read((slice(z, stop), slice(None), slice(None))), z)
             yield stop
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return the runs of true values as (start, stop)."""
-    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _cut_piece(band: NDArray[Any], piece: NDArray[Any]) -> None:
-    """Copy a band (z, y, x) of a row into its chunks (chunk in x, z, y, x); beyond the image is zero."""
-    depth, height, length = band.shape
-    width = piece.shape[3]
-    whole, rest = divmod(length, width)
-    inside = piece[:, :depth, :height]
-    inside[:whole] = band[:, :, : whole * width].reshape(depth, height, whole, width).transpose(2, 0, 1, 3)
-    if rest:
-        inside[whole, :, :, :rest] = band[:, :, whole * width :]
-        piece[whole, :, :, rest:] = 0
-    piece[:, depth:] = 0
-    piece[:, :, height:] = 0

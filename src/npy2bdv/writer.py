@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,27 +14,32 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from npy2bdv import xml
+from npy2bdv.checkpoints import Clock, Safety, remove_leftovers, wait_for
 from npy2bdv.draft import Draft, DraftSetup, view_transforms
-from npy2bdv.engine import DEFAULT_MEMORY, Engine
+from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
 from npy2bdv.errors import ClosedError, ExistsError, InvalidInputError, InvalidTypeError, NotFoundError
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
 from npy2bdv.storage import FORMATS, create_container
+from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.save import keep_backup, replace_file
-from npy2bdv.stream import ViewStream, make_levels
+from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from npy2bdv.draft import Chunks, Levels, Transforms
     from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.storage.base import Codec, FormatName
+    from npy2bdv.storage.base import Codec, FormatName, LevelArray
 
 Compression: TypeAlias = str | tuple[str, int] | None
+
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_BYTES = 4 * 2**30
 
 
 def dataset_paths(path: str | os.PathLike[str], format: FormatName = "hdf5") -> tuple[Path, Path]:  # noqa: A002
@@ -69,6 +76,9 @@ def create(
     microscope_version: str = "0.0",
     user: str = "user",
     max_memory: int = DEFAULT_MEMORY,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    on_stats: Callable[[Stats], None] | None = None,
 ) -> DatasetWriter:
     """Start a new dataset.
 
@@ -90,12 +100,18 @@ def create(
     microscope, microscope_version, user
         Written into the XML.
     max_memory
-        Bytes that buffers of pixels may take.
+        Bytes that buffers of pixels may take, of all open views together.
+    checkpoint_seconds, checkpoint_bytes
+        How often to make what was taken safe against a kill of the process, see `DatasetWriter.checkpoint`.
+    on_stats
+        Called about twice a second with the figures of `DatasetWriter.stats`, in a thread of its own.
 
     Raises
     ------
     ExistsError
         If the XML or the pixels exist and `overwrite` is not set.
+    InUseError
+        If another process is writing the dataset.
     NotFoundError
         If the folder does not exist.
     InvalidInputError
@@ -132,6 +148,9 @@ def create(
         guarded=(path_pixels, path_xml),
         generated_by=made,
         max_memory=max_memory,
+        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_bytes=checkpoint_bytes,
+        on_stats=on_stats,
     )
 
 
@@ -155,8 +174,10 @@ class DatasetWriter(Draft):
         guarded: tuple[Path, ...],
         generated_by: GeneratedBy | None = None,
         pixel_types: tuple[np.dtype[Any], ...] = (),
-        save_at_once: bool = True,
         max_memory: int = DEFAULT_MEMORY,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        on_stats: Callable[[Stats], None] | None = None,
     ) -> None:
         made = generated_by or GeneratedBy(library_version=version("npy2bdv"))
         super().__init__(FORMATS[format], levels=levels, chunks=chunks, generated_by=made)
@@ -180,14 +201,30 @@ class DatasetWriter(Draft):
                 UserWarning,
                 stacklevel=4,
             )
-        path_pixels.unlink(missing_ok=True)
+        self._safety = Safety(path_pixels)
+        try:
+            path_pixels.unlink(missing_ok=True)
+            remove_leftovers(path_pixels)
+            self.container = create_container(format, path_pixels)
+        except BaseException:
+            self._safety.end(clean=True)
+            raise
+        self._safety.begin({"format": format, "xml": path_xml.name})
         self._streams: dict[ViewId, ViewStream] = {}
-        self._save_at_once = save_at_once
-        self._backed_up: set[Path] = set()
+        self._incomplete: dict[ViewId, NDArray[np.bool_]] = {}
+        self._given_up: set[ViewId] = set()
+        self._frames: FrameTable | None = None
+        taken = path_xml.exists()
+        self._backed_up: set[Path] = set() if taken else {path_xml}
+        self._recording_xml = path_xml.with_suffix(".recording.xml") if taken else None
+        """Where the XML is kept while there is an older one of the final name."""
         self._saved_views: frozenset[ViewId] | None = None
         self._closed = False
-        self.container = create_container(format, path_pixels)
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
+        self._checkpointing = threading.Lock()
+        self._checkpoint_bytes = checkpoint_bytes
+        self._next_checkpoint = checkpoint_bytes
+        self._clock = Clock(self._engine, checkpoint_seconds, self.checkpoint, on_stats)
 
     # -- views -------------------------------------------------------------------------------------------
 
@@ -263,31 +300,88 @@ class DatasetWriter(Draft):
                 f"time point {time} of setup {setup} was written already; a view is written once"
             )
         own = None if transform is None else view_transforms(transform)
-        self._settle_full()
-        if view in self._streams:
-            self._streams.pop(view).close()
-            self._engine.drain()
-        arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
-        levels = list(zip(known.pyramid.factors, arrays, strict=True))
-        stream = ViewStream(self._engine, known.pyramid.shape, known.dtype, levels)
-        self.views[view] = own
-        self._streams[view] = stream
-        if self._save_at_once and self._saved_views is None:
-            self.save()
+        with self._engine.door():
+            self._settle_full()
+            if view in self._streams:
+                self._streams.pop(view).abort()
+            shape, pyramid = known.shape, known.pyramid
+            arrays = self._declare(view, known)
+            stream = ViewStream(
+                self._engine,
+                shape,
+                known.dtype,
+                list(zip(pyramid.factors, arrays, strict=True)),
+                hooks=self._hooks(view),
+            )
+            self.views[view] = own
+            self._streams[view] = stream
+            if self._saved_views is None:
+                self._save_to(self._recording_xml or self.path_xml)
         return stream
+
+    def _declare(self, view: ViewId, known: DraftSetup) -> tuple[LevelArray, ...]:
+        """Create the images of a view; those of one that was given up serve again, where they are alike."""
+        if view in self._given_up:
+            self._given_up.discard(view)
+            self.container.remove(view)
+        arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
+        self.container.flush()
+        self._safety.declared(view, arrays)
+        return arrays
+
+    def _hooks(self, view: ViewId) -> Hooks:
+        return Hooks(
+            chunks=partial(self._safety.stored, view),
+            frame=partial(self._note_frame, view),
+            taken=self._check_clock,
+            closed=partial(self._stream_closed, view),
+        )
+
+    def _note_frame(self, view: ViewId, z: int, meta: Mapping[str, Any]) -> None:
+        if self._frames is None:
+            self._frames = FrameTable(self.path_xml.with_suffix(".frames.csv"))
+        self._frames.note(view, z, meta)
+
+    @property
+    def frame_gaps(self) -> tuple[Gap, ...]:
+        """Frames that a camera counted (``append(..., meta={"frame": n})``) and that never came."""
+        return () if self._frames is None else tuple(self._frames.gaps)
+
+    def _stream_closed(self, view: ViewId) -> None:
+        """Keep what is known at the end of a view: its length, the planes that never came."""
+        stream = self._streams.get(view)
+        if stream is None:
+            return
+        known = self.setups[view.setup]
+        if not stream.planes_there:
+            self.views.pop(view, None)
+            self._given_up.add(view)
+            self._safety.forgot(view)
+        elif known.open_ended:
+            self.setups[view.setup] = known.with_length(stream.shape[0])
+        elif known.length_was_open and stream.missing_planes:
+            warnings.warn(
+                f"time point {view.time} of setup {view.setup} has {stream.planes_there} planes, the first one "
+                f"recorded has {known.pyramid.shape[0]}: the rest is zero",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def stream_of(self, view: ViewId) -> ViewStream:
         """Return the stream of a view that has been declared, opened again where it was complete."""
         self._check_open()
         if view not in self._streams:
-            self._streams[view] = self._reopened(view, complete=True)
+            there = self._incomplete.pop(view, None)
+            depth = self.known(view.setup).pyramid.shape[0]
+            self._streams[view] = self._reopened(view, np.ones(depth, bool) if there is None else there)
         return self._streams[view]
 
-    def _reopened(self, view: ViewId, *, complete: bool) -> ViewStream:
+    def _reopened(self, view: ViewId, there: NDArray[np.bool_] | None) -> ViewStream:
         known = self.known(view.setup)
         arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
         levels = list(zip(known.pyramid.factors, arrays, strict=True))
-        return ViewStream(self._engine, known.pyramid.shape, known.dtype, levels, complete=complete)
+        shape, hooks = known.pyramid.shape, self._hooks(view)
+        return ViewStream(self._engine, shape, known.dtype, levels, there=there, hooks=hooks)
 
     def add_levels(self, levels: Levels, chunks: Chunks, codec: Codec) -> Iterator[tuple[int, int]]:
         """Add levels to all views; yield (planes read, planes in all) as it goes.
@@ -303,8 +397,10 @@ class DatasetWriter(Draft):
         self._check_open()
         wider = {setup: self._with_levels(known, levels, chunks) for setup, known in self.setups.items()}
         empty = {view for view, stream in self._streams.items() if not stream.planes_there}
-        for stream in self._streams.values():
-            stream.close()
+        for view, stream in list(self._streams.items()):
+            if view not in empty:
+                stream.close()
+                self._drop(view)
         self._streams.clear()
         self._engine.drain()
         total = sum(self.setups[view.setup].pyramid.level_shape(0)[0] for view in self.views)
@@ -323,7 +419,7 @@ class DatasetWriter(Draft):
             done += source.shape[0]
         self._engine.drain()
         self.setups.update(wider)
-        self._streams.update({view: self._reopened(view, complete=False) for view in empty})
+        self._streams.update({view: self._reopened(view, None) for view in empty})
 
     def _with_levels(self, known: DraftSetup, levels: Levels, chunks: Chunks) -> DraftSetup:
         more = self.pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
@@ -349,39 +445,110 @@ class DatasetWriter(Draft):
 
     def save(self) -> None:
         """Write the XML as the dataset is now."""
+        self._save_to(self.path_xml)
+        if self._recording_xml is not None:
+            self._recording_xml.unlink(missing_ok=True)
+            self._recording_xml = None
+
+    def _save_to(self, path: Path) -> None:
         text = xml.serialise(self.describe())
-        if self.path_xml not in self._backed_up:  # once per session
-            keep_backup(self.path_xml)
-            self._backed_up.add(self.path_xml)
+        if path == self.path_xml and path not in self._backed_up:  # once per session
+            keep_backup(path)
+            self._backed_up.add(path)
         if not self._closed:
             self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
-        replace_file(self.path_xml, text)
+        replace_file(path, text)
         self._saved_views = frozenset(self.views)
 
-    def flush(self) -> None:
-        """Store what has come so far and hand it to the operating system; lower levels may lag behind."""
+    def stats(self) -> Stats:
+        """Return how the recording goes: frames, bytes, rate, how full the buffers are."""
+        return self._engine.stats()
+
+    def checkpoint(self, *, sync: bool = False) -> dict[ViewId, int]:
+        """Make all planes taken so far safe against a kill of the process; frames may go on coming meanwhile.
+
+        Happens by itself by time and by bytes. Lower levels may lag behind until a view is complete.
+
+        Parameters
+        ----------
+        sync
+            Wait until the disk has it all: safe against a power cut, too.
+
+        Returns
+        -------
+        acknowledged
+            For each view how many of its planes are safe: in a dataset that opens as it lies, or that
+            ``npy2bdv recover`` completes from the journal.
+
+        Raises
+        ------
+        WriteError
+            If something could not be written.
+        """
+        with self._checkpointing:
+            with self._engine.door():
+                self._check_open()
+                self._next_checkpoint = self._engine.stats().bytes_in + self._checkpoint_bytes
+                views = dict.fromkeys(self.views, 0)
+                log_all = self._safety.log_is_long
+                in_place = self.container.in_place(self._codec)
+                parts = {
+                    view: stream.begin_checkpoint(in_place=in_place, log_all=log_all)
+                    for view, stream in self._streams.items()
+                }
+            try:
+                wait_for(parts.values(), self._engine)
+                self.container.flush(sync=sync)
+                self._safety.keep(parts, log_all=log_all)
+            finally:
+                for part in parts.values():
+                    for row in part.rows:
+                        row.release()
+            self._safety.acknowledge(parts, sync=sync)
+            if self._frames is not None:
+                self._frames.flush()
+            if self._saved_views != frozenset(views):
+                self._save_to(self._recording_xml or self.path_xml)
+            return {
+                view: int(parts[view].planes_there.sum())
+                if view in parts
+                else self.known(view.setup).pyramid.shape[0]
+                for view in views
+            }
+
+    def _check_clock(self) -> None:
+        if self._engine.stats().bytes_in >= self._next_checkpoint:
+            self.checkpoint()
+
+    def store(self) -> None:
+        """Store what has come so far in the container, where h5py finds it; lower levels may lag behind."""
         self._check_open()
-        for stream in self._streams.values():
+        for stream in list(self._streams.values()):
             stream.store()
         self._engine.drain()
-        self.container.flush()
 
     def _settle_full(self) -> None:
-        """Let go of streams that have all their planes: they hold memory for sums."""
+        """Let go of streams that need no more: they hold memory for sums."""
         for view, stream in list(self._streams.items()):
-            if stream.is_full:
+            if stream.is_full or stream.is_closed:
                 stream.settle()
-                del self._streams[view]
+                self._drop(view)
+
+    def _drop(self, view: ViewId) -> None:
+        stream = self._streams.pop(view)
+        if stream.planes_there and stream.missing_planes:
+            self._incomplete[view] = stream.there
+            self.container.note_missing_planes(view, stream.missing_planes)
 
     def _settle_all(self) -> None:
         """Complete all views. Those of which no plane came are taken back: they are missing."""
         for view, stream in list(self._streams.items()):
             stream.close()
-            del self._streams[view]
-            if not stream.planes_there:
-                self.container.remove(view)
-                del self.views[view]
+            self._drop(view)
         self._engine.drain()
+        for view in self._given_up:
+            self.container.remove(view)
+        self._given_up.clear()
 
     def close(self) -> None:
         """Complete all views, write the XML, close the files. A second call does nothing.
@@ -393,16 +560,22 @@ class DatasetWriter(Draft):
         """
         if self._closed:
             return
+        self._clock.stop()
+        clean = False
         try:
             self._settle_all()
+            clean = True
         finally:
             try:
-                if self.views and self._saved_views != frozenset(self.views):
+                if self._saved_views != frozenset(self.views) or self._recording_xml is not None:
                     self.save()
             finally:
                 self._closed = True
                 self._engine.close()
                 self.container.close()
+                if self._frames is not None:
+                    self._frames.close()
+                self._safety.end(clean=clean)
 
     @property
     def closed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from npy2bdv.errors import InvalidInputError
 
@@ -134,8 +134,21 @@ class LevelArray(Protocol):
         """Return one whole, contiguous chunk as it lies on disk; it may share the block's memory."""
         ...
 
-    def put(self, place: Zyx, payload: Payload) -> None:
-        """Store a chunk at a place (z, y, x) of the chunk grid."""
+    def put(self, place: Zyx, payload: Payload) -> int | None:
+        """Store a chunk at a place (z, y, x) of the chunk grid; return where it probably lies in the file."""
+        ...
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether chunks have no fixed place or size."""
+        ...
+
+    def layout(self) -> tuple[dict[str, Any], bytes]:
+        """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
+        ...
+
+    def resize(self, planes: int) -> None:
+        """Give the level another number of planes."""
         ...
 
 
@@ -194,8 +207,16 @@ class Container(Protocol):
         """Make time points known that may have no image (some readers need a place for each)."""
         ...
 
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
+    def in_place(self, codec: Codec) -> bool:
+        """Tell whether images of this codec keep every chunk in its place, so that a kill loses none."""
+        ...
+
+    def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
+        """Keep with a view which planes (start, stop) never came."""
+        ...
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Hand everything to the operating system; with `sync` wait until it is on the disk."""
         ...
 
     def close(self) -> None:

@@ -66,3 +66,8 @@ def unshuffle(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
         words |= planes[0]
         return words.view(dtype)
     return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+
+
+def checksum(data: bytes | memoryview) -> int:
+    """Return the CRC-32 of a chunk as it lies on disk."""
+    return int(isal_zlib.crc32(data))

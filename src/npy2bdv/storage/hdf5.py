@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import re
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +74,8 @@ class Hdf5Container:
         self.path = path
         self._mode = mode
         self._closed = False
+        self._early = False
+        """Whether uncompressed images may get all their space at once, without taking it on disk."""
         self._handle: h5py.File | None = self._opened()
 
     def _opened(self) -> h5py.File:
@@ -81,8 +86,10 @@ class Hdf5Container:
             raise NotFoundError(f"there is no HDF5 file {self.path}")
         cache: dict[str, Any] = _READ_CACHE if self._mode == "r" else {}
         try:
-            # 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill
-            return h5py.File(self.path, self._mode, libver="earliest", locking="best-effort", **cache)
+            # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
+            # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
+            locking = "best-effort" if self._mode == "r" else False
+            file = h5py.File(self.path, self._mode, libver="earliest", locking=locking, **cache)
         except FileExistsError:
             raise
         except OSError as error:
@@ -90,6 +97,10 @@ class Hdf5Container:
                 f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
                 "or not an HDF5 file"
             ) from error
+        if self._mode != "r":
+            self._early = _is_sparse(self.path)
+            _hold_metadata_back(file)
+        return file
 
     @property
     def file(self) -> h5py.File:
@@ -180,8 +191,10 @@ class Hdf5Container:
             if level < first:
                 cells = self.file[_cells_path(view, level)]
             else:
+                end = self.file.id.get_filesize()
                 cells = self._create_cells(view, level, pyramid, dtype, codec)
                 levels.append(Hdf5Level(cells, dtype))
+                levels[-1].clear_used_space(end)
             chunks.append(cells.chunks or cells.shape)
         self._describe_setup(view.setup, pyramid, tuple(chunks), dtype)
         return tuple(levels)
@@ -191,6 +204,10 @@ class Hdf5Container:
     ) -> h5py.Dataset:
         shape = pyramid.level_shape(level)
         z, y, x = pyramid.chunks[level]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if self.in_place(codec):
+            properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         return self.file.create_dataset(
             _cells_path(view, level),
             shape=shape,
@@ -198,8 +215,20 @@ class Hdf5Container:
             # a block wider than the image would only store zeros; its depth stays, so that stacks can grow
             chunks=(z, min(y, shape[1]), min(x, shape[2])),
             maxshape=(None, None, None),
+            dcpl=properties,
             **_filters(codec, dtype),
         )
+
+    def in_place(self, codec: Codec) -> bool:
+        """Tell whether images keep every chunk where it is, so that a kill loses none that was written."""
+        return codec == RAW and self._early
+
+    def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
+        """Keep which planes (start, stop) never came: attribute ``npy2bdv_missing_planes`` of the view's group."""
+        group = self.file[_view_path(view)]
+        group.attrs.pop("npy2bdv_missing_planes", None)
+        if ranges:
+            group.attrs["npy2bdv_missing_planes"] = np.array(ranges, "<i8")
 
     def _describe_setup(
         self, setup: int, pyramid: Pyramid, chunks: tuple[Zyx, ...], dtype: np.dtype[Any]
@@ -222,9 +251,12 @@ class Hdf5Container:
         for time in times:
             self.file.require_group(f"t{time:05d}")
 
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
+    def flush(self, *, sync: bool = False) -> None:
+        """Hand everything to the operating system; with `sync` wait until it is on the disk."""
         self.file.flush()
+        if sync:
+            with self.path.open("r+b") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
@@ -251,6 +283,32 @@ class Hdf5Container:
                 self.close()
 
 
+def _is_sparse(path: Path) -> bool:
+    """Tell whether space that is reserved and not written takes none on disk, making the file so on Windows.
+
+    NTFS would else fill a file with zeros up to the first byte written far behind (not tested on Windows).
+    """
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+
+        set_sparse = 0x900C4  # FSCTL_SET_SPARSE
+        with path.open("r+b") as file:
+            handle = ctypes.c_void_p(msvcrt.get_osfhandle(file.fileno()))
+            done = ctypes.byref(ctypes.c_ulong())
+            control = ctypes.windll.kernel32.DeviceIoControl
+            return bool(control(handle, set_sparse, None, 0, None, 0, done, None))
+    return True
+
+
+def _hold_metadata_back(file: h5py.File) -> None:
+    """Let metadata reach the file in `flush` only: what is evicted in between could point at nothing yet."""
+    config = file.id.get_mdc_config()
+    config.evictions_enabled = False
+    config.incr_mode = config.flash_incr_mode = config.decr_mode = 0
+    file.id.set_mdc_config(config)
+
+
 def _filters(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
     if codec.name == "gzip":
         level = FAST_LEVEL if codec.level is None else codec.level
@@ -270,6 +328,7 @@ class Hdf5Level:
 
     def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any]) -> None:
         self._cells = cells
+        self._file = cells.file.id
         self._filters = _filters_of(cells)
         self.dtype = dtype
         self.shape: Zyx = cells.shape
@@ -302,8 +361,56 @@ class Hdf5Level:
         raw = shuffle(block) if "shuffle" in self._filters else block.reshape(-1).view(np.uint8)
         return deflate(raw, self._cells.compression_opts)
 
-    def put(self, place: Zyx, payload: Payload) -> None:
-        """Store a chunk at a place (z, y, x) of the chunk grid."""
+    @property
+    def is_compressed(self) -> bool:
+        """Whether chunks go through filters, and so have no fixed place in the file."""
+        return bool(self._filters)
+
+    def layout(self) -> tuple[dict[str, Any], bytes]:
+        """Return how the image lies in the file: a description, and the offsets of chunks that have a place."""
+        described = {
+            "path": self._cells.name,
+            "shape": self.shape,
+            "chunk": self.chunk,
+            "dtype": self._cells.dtype.str,
+            "filters": sorted(self._filters),
+            "level": self._cells.compression_opts,
+        }
+        return described, np.array(self._offsets(), "<u8").tobytes()
+
+    def _offsets(self) -> list[int]:
+        """Return the offsets of all chunks that have space, in the order of the grid. One pass: O(n)."""
+        found: list[tuple[tuple[int, ...], int]] = []
+        self._cells.id.chunk_iter(lambda info: found.append((info.chunk_offset, info.byte_offset)))
+        return [offset for _, offset in sorted(found)]
+
+    def clear_used_space(self, end: int, first_plane: int = 0) -> None:
+        """Write zeros into chunks that were placed before `end`, where the file may hold older pixels."""
+        if self._cells.id.get_create_plist().get_alloc_time() != h5py.h5d.ALLOC_TIME_EARLY:
+            return
+        used: list[tuple[int, ...]] = []
+
+        def look(chunk: Any) -> None:
+            if chunk.byte_offset < end and chunk.chunk_offset[0] >= first_plane:
+                used.append(chunk.chunk_offset)
+
+        self._cells.id.chunk_iter(look)
+        zeros = bytes(math.prod(self.chunk) * self.dtype.itemsize if used else 0)
+        for start in used:
+            self._cells.id.write_direct_chunk(start, zeros)
+
+    def resize(self, planes: int) -> None:
+        """Give the level another number of planes."""
+        end = self._file.get_filesize()
+        rows = -(-self.shape[0] // self.chunk[0])
+        self._cells.resize(planes, axis=0)
+        self.shape = self._cells.shape
+        if planes > rows * self.chunk[0]:
+            self.clear_used_space(end, rows * self.chunk[0])
+
+    def put(self, place: Zyx, payload: Payload) -> int | None:
+        """Store a chunk at a place (z, y, x) of the chunk grid; return where it probably lies in the file."""
+        end = self._file.get_filesize() if self._filters else None
         start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
         if not self._filters <= {"shuffle", "deflate"}:  # lzf, or a filter of another program
             block = np.frombuffer(payload, self._cells.dtype).reshape(self.chunk)
@@ -312,3 +419,4 @@ class Hdf5Level:
             self._cells[tuple(map(slice, start, stop))] = block[inside]
         else:
             self._cells.id.write_direct_chunk(start, payload)
+        return end

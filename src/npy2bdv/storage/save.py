@@ -35,16 +35,9 @@ def replace_file(path: Path, text: bytes) -> Path:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                temporary.replace(path)
-            except PermissionError:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.05)
-            else:
-                return path
+        with contextlib.suppress(PermissionError):
+            move(temporary, path)
+            return path
         waiting = path.with_name(f"{path.name}.new")
         temporary.replace(waiting)
         logger.warning("%s is held by another program; its new text lies in %s", path, waiting)
@@ -52,6 +45,20 @@ def replace_file(path: Path, text: bytes) -> Path:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file over another; where that is held by another program (Windows), try for two seconds."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            source.replace(target)
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def keep_backup(path: Path) -> None:

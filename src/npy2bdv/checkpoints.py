@@ -1,0 +1,149 @@
+"""What keeps a recording safe while it runs: lock, journal, and a clock for checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+from npy2bdv.rows import runs
+from npy2bdv.storage.journal import Journal, Lock, journal_path, planes_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from npy2bdv.engine import Engine, Stats
+    from npy2bdv.model.spimdata import ViewId
+    from npy2bdv.storage.base import LevelArray
+    from npy2bdv.stream import Checkpoint, ChunkNote
+
+_LOG_LIMIT = 64 * 2**20
+
+
+class Safety:
+    """Lock and journal of one recording; both go when it is closed cleanly.
+
+    Raises
+    ------
+    InUseError
+        If another process is writing the file.
+    """
+
+    def __init__(self, pixels: Path) -> None:
+        self._pixels = pixels
+        self._lock = Lock(pixels)
+        self._journal: Journal | None = None
+        self._planes: Journal | None = None
+
+    def begin(self, described: Mapping[str, Any]) -> None:
+        """Start the journal, after the pixel file has been created."""
+        self._journal = Journal.of(self._pixels)
+        self._journal.add("data", dict(described))
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether the log of planes holds much that is in the container by now."""
+        return self._planes is not None and self._planes.nbytes > _LOG_LIMIT
+
+    def declared(self, view: ViewId, arrays: Iterable[LevelArray]) -> None:
+        """Note a view and how its images lie in the file."""
+        assert self._journal is not None
+        for level, array in enumerate(arrays):
+            layout, offsets = array.layout()
+            self._journal.add("view", {"view": view, "level": level, **layout}, offsets)
+
+    def forgot(self, view: ViewId) -> None:
+        """Note that a view was given up."""
+        assert self._journal is not None
+        self._journal.add("gone", {"view": view})
+
+    def stored(self, view: ViewId, notes: list[ChunkNote]) -> None:
+        """Note where compressed chunks went."""
+        assert self._journal is not None
+        self._journal.add("chnk", {"view": view, "chunks": notes})
+
+    def keep(self, parts: Mapping[ViewId, Checkpoint], *, log_all: bool) -> None:
+        """Keep the planes that a checkpoint returned, and let go of their rows."""
+        records = [
+            ("plne", {"view": view, "z": z, "shape": plane.shape, "dtype": plane.dtype.str}, plane.data)
+            for view, part in parts.items()
+            for z, plane in part.planes
+        ]
+        if self._planes is None and records:
+            self._planes = Journal(planes_path(self._pixels))
+        if self._planes is not None:
+            if log_all:
+                self._planes.replace((kind, text, data.cast("B")) for kind, text, data in records)
+            else:
+                for kind, text, data in records:
+                    self._planes.add(kind, text, data.cast("B"))
+
+    def acknowledge(self, parts: Mapping[ViewId, Checkpoint], *, sync: bool) -> None:
+        """Note which planes are safe."""
+        assert self._journal is not None
+        there = [(view, runs(part.planes_there)) for view, part in parts.items()]
+        self._journal.add("done", {"views": there})
+        if sync:
+            self._journal.sync()
+            if self._planes is not None:
+                self._planes.sync()
+
+    def end(self, *, clean: bool) -> None:
+        """Close the journal (and remove it after a `clean` end), let go of the lock."""
+        for journal in (self._journal, self._planes):
+            if journal is not None:
+                journal.close(remove=clean)
+        self._journal = self._planes = None
+        self._lock.release()
+
+
+def remove_leftovers(pixels: Path) -> None:
+    """Remove the journal that an earlier recording of this name left."""
+    for path in (journal_path(pixels), planes_path(pixels)):
+        path.unlink(missing_ok=True)
+
+
+class Clock:
+    """Calls for checkpoints by time, and for a look at the figures, from a thread of its own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        seconds: float,
+        checkpoint: Callable[[], object],
+        on_stats: Callable[[Stats], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._on_stats = on_stats
+        self._seconds = seconds
+        self._checkpoint = checkpoint
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="npy2bdv-clock", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last, seen = time.monotonic(), 0
+        while not self._over.wait(min(0.5, self._seconds)):
+            stats = self._engine.stats()
+            frames = stats.frames
+            if self._on_stats is not None:
+                self._on_stats(stats)
+            if time.monotonic() - last >= self._seconds and frames != seen:
+                with contextlib.suppress(Exception):  # it surfaces in the next call of the caller
+                    self._checkpoint()
+                last, seen = time.monotonic(), frames
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+
+def wait_for(parts: Iterable[Checkpoint], engine: Engine) -> None:
+    """Wait until what views held when a checkpoint began is in the container."""
+    for part in parts:
+        wait(part.work)
+    engine.barrier()

@@ -1,0 +1,113 @@
+"""Rows of chunks: one chunk deep in z, all of y and x. Open ones wait for planes; full ones are cut."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from npy2bdv.engine import Engine
+    from npy2bdv.storage.base import LevelArray
+
+
+class Row:
+    """An open row: its pixels in reused memory, and which of its planes they hold.
+
+    Several may read a row (an encoder, a checkpoint); its memory goes back when the last has released it.
+    """
+
+    def __init__(self, engine: Engine, depth: int, plane: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.pixels: NDArray[Any] = engine.take((depth, *plane), dtype)
+        self.there = np.zeros(depth, bool)
+        self.logged = np.zeros(depth, bool)
+        """Planes that the journal holds."""
+        self.held = False
+        """Not sent when full: it was sent before, or has parts of planes, and more of it may come."""
+        self.kept: Future[None] | None = None
+        """The work that stores it for a checkpoint, while it stays open."""
+        self._handed: dict[int, NDArray[Any]] = {}
+        self._engine = engine
+        self._users = 1
+        self._guard = threading.Lock()
+
+    def hand_over(self, inside: int, frame: NDArray[Any]) -> None:
+        """Take a plane without copying it; its caller does not touch it again."""
+        self._engine.hold(frame.nbytes)
+        self._handed[inside] = frame
+
+    def gather(self) -> None:
+        """Copy planes that were handed over to their places."""
+        with self._guard:
+            for inside, frame in self._handed.items():
+                self.pixels[inside] = frame
+                self._engine.hold(-frame.nbytes)
+            self._handed.clear()
+
+    def retain(self) -> None:
+        """Keep the memory until one more `release`."""
+        with self._guard:
+            self._users += 1
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        with self._guard:
+            self._users -= 1
+            last = not self._users
+        if last:
+            self.gather()
+            self._engine.give(self.pixels)
+
+
+class LevelRows:
+    """A stored level, and its rows that are open."""
+
+    def __init__(self, index: int, array: LevelArray) -> None:
+        self.index = index
+        self.array = array
+        self.depth = array.chunk[0]
+        self.rows: dict[int, Row] = {}
+        self.stored: dict[int, list[Future[None] | None]] = {}
+        """Rows of which something was stored, with the work that stores it."""
+
+    def planes(self, row: int) -> slice:
+        """Return the planes of the level that a row spans."""
+        return slice(row * self.depth, min((row + 1) * self.depth, self.array.shape[0]))
+
+    def reload(self, row: int, state: Row) -> None:
+        """Fill an open row with what was stored of it."""
+        wait(future for future in self.stored.get(row, ()) if future is not None)
+        planes = self.planes(row)
+        valid = planes.stop - planes.start
+        state.pixels[:valid] = self.array.read((planes, slice(None), slice(None)))
+        state.there[:valid] = True
+        state.held = True
+
+
+def cut_piece(band: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:
+    """Copy a band (z, y, x) of a row into its chunks (chunk in x, z, y, x).
+
+    Planes that are not there, and what lies beyond the image, become zero.
+    """
+    depth, height, length = band.shape
+    width = piece.shape[3]
+    whole, rest = divmod(length, width)
+    inside = piece[:, :depth, :height]
+    inside[:whole] = band[:, :, : whole * width].reshape(depth, height, whole, width).transpose(2, 0, 1, 3)
+    if rest:
+        inside[whole, :, :, :rest] = band[:, :, whole * width :]
+        piece[whole, :, :, rest:] = 0
+    piece[:, depth:] = 0
+    piece[:, :, height:] = 0
+    if not there.all():
+        piece[:, :depth][:, ~there[:depth]] = 0
+
+
+def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the runs of true values as (start, stop)."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

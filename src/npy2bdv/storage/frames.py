@@ -1,0 +1,72 @@
+"""The table of frames beside a dataset: ``NAME.frames.csv``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from npy2bdv.model.spimdata import ViewId
+
+logger = logging.getLogger(__name__)
+
+_OWN = ("time", "setup", "z")
+
+
+class Gap(NamedTuple):
+    """Frames that a camera counted and that never came: the view, the plane after them, first and last number."""
+
+    view: ViewId
+    z: int
+    first: int
+    last: int
+
+
+class FrameTable:
+    """One row for each frame that came with metadata.
+
+    The columns are ``time``, ``setup``, ``z`` (the plane that the frame became), the names that came with the
+    first frame, and ``more``: what came under other names later, as JSON. The name ``frame`` is the camera's
+    frame number; where it jumps, the gap is logged and counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.gaps: list[Gap] = []
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._names: tuple[str, ...] | None = None
+        self._last: dict[ViewId, int] = {}
+
+    def note(self, view: ViewId, z: int, meta: Mapping[str, Any]) -> None:
+        """Write the row of a frame."""
+        if self._names is None:
+            self._names = tuple(name for name in meta if name not in _OWN)
+            self._writer.writerow((*_OWN, *self._names, "more"))
+        more = {name: value for name, value in meta.items() if name not in self._names}
+        known = (meta.get(name, "") for name in self._names)
+        self._writer.writerow((*view, z, *known, json.dumps(more, default=str) if more else ""))
+        if "frame" in meta:
+            self._count(view, z, int(meta["frame"]))
+
+    def _count(self, view: ViewId, z: int, frame: int) -> None:
+        last = self._last.get(view)
+        self._last[view] = frame
+        if last is not None and frame > last + 1:
+            gap = Gap(view, z, last + 1, frame - 1)
+            self.gaps.append(gap)
+            logger.warning(
+                "frames %d to %d never came (before plane %d of time point %d, setup %d)", *gap[2:], z, *view
+            )
+
+    def flush(self) -> None:
+        """Hand all rows to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

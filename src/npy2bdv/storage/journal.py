@@ -1,0 +1,168 @@
+"""What survives a kill: the lock that marks a dataset as being written, and the journal of a recording.
+
+Beside ``NAME.h5`` lie, while it is written,
+
+``NAME.h5.lock``
+    Held through the operating system for as long as the process lives, so that a left-over one is no obstacle.
+``NAME.h5.journal``
+    What recovery trusts: who writes, the layout of each image, where compressed chunks went, which planes are
+    there. It goes when the file is closed cleanly.
+``NAME.h5.planes``
+    Raw planes of rows of chunks that are not full yet, where they cannot be written in place.
+
+Both files are a line of text, then records: a header (kind, length of the text, length of the data, CRC-32 of
+both; little-endian), a JSON text, binary data. A record that was torn by a kill fails its checksum and ends the
+file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock, Timeout
+from isal import isal_zlib
+
+from npy2bdv.errors import InUseError
+from npy2bdv.storage.save import move
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from npy2bdv.storage.base import Payload
+
+_TITLE = b"npy2bdv journal 1\n"
+_HEADER = struct.Struct("<4sIQI")  # kind, bytes of text, bytes of data, CRC-32
+
+
+class Record(NamedTuple):
+    """A record: its kind (four letters), what its text says, and its data."""
+
+    kind: str
+    text: dict[str, Any]
+    data: bytes
+
+
+def journal_path(pixels: Path) -> Path:
+    """Return where the journal of a pixel file lies."""
+    return pixels.with_name(pixels.name + ".journal")
+
+
+def planes_path(pixels: Path) -> Path:
+    """Return where the raw planes of unfinished rows lie."""
+    return pixels.with_name(pixels.name + ".planes")
+
+
+class Lock:
+    """Marks a dataset as being written by this process.
+
+    Raises
+    ------
+    InUseError
+        If another process is writing it.
+    """
+
+    def __init__(self, pixels: Path) -> None:
+        self._lock = FileLock(pixels.with_name(pixels.name + ".lock"))
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise InUseError(
+                f"{pixels} is being written by {_owner(pixels)}; wait until it has finished, or end it"
+            ) from None
+
+    def release(self) -> None:
+        """Remove the lock file and let go."""
+        path = Path(self._lock.lock_file)
+        with contextlib.suppress(OSError):  # Windows does not remove what is open
+            path.unlink()
+        self._lock.release()
+        if os.name == "nt":
+            with contextlib.suppress(OSError):  # gone, or taken by the next process
+                path.unlink()
+
+
+def _owner(pixels: Path) -> str:
+    for record in read_records(journal_path(pixels)):
+        if record.kind == "open":
+            return "process {pid} on {host} since {since}".format(**record.text)
+    return "another process"
+
+
+class Journal:
+    """A file of records that is appended to. Safe for use by several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard = threading.Lock()
+        self._file = path.open("wb", buffering=0)
+        self._file.write(_TITLE)
+
+    @classmethod
+    def of(cls, pixels: Path) -> Journal:
+        """Start the journal of a pixel file."""
+        journal = cls(journal_path(pixels))
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        journal.add(
+            "open", {"host": platform.node(), "pid": os.getpid(), "since": since, "file": pixels.name}
+        )
+        return journal
+
+    def add(self, kind: str, text: dict[str, Any], data: Payload = b"") -> None:
+        """Append a record and hand it to the operating system."""
+        words = json.dumps(text, separators=(",", ":")).encode()
+        crc = isal_zlib.crc32(data, isal_zlib.crc32(words))
+        header = _HEADER.pack(kind.encode(), len(words), len(data), crc)
+        with self._guard:
+            # in one call, so that a kill leaves a whole record or a torn end
+            self._file.write(b"".join((header, words, data)))
+
+    def replace(self, records: Iterable[tuple[str, dict[str, Any], Payload]]) -> None:
+        """Write other records in place of all, so that a kill leaves the old or the new ones."""
+        with self._guard:
+            fresh = Journal(self.path.with_name(self.path.name + ".new"))
+            for kind, text, data in records:
+                fresh.add(kind, text, data)
+            fresh.close(remove=False)
+            self._file.close()
+            move(fresh.path, self.path)
+            self._file = self.path.open("ab", buffering=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Wait until the records are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file; `remove` it if it has served its purpose."""
+        self._file.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Iterate over the records of a file up to the first torn one; nothing where there is no such file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_TITLE)) != _TITLE:
+            return
+        while len(head := file.read(_HEADER.size)) == _HEADER.size:
+            kind, n_words, n_data, crc = _HEADER.unpack(head)
+            if n_words + n_data > path.stat().st_size:
+                return
+            words, data = file.read(n_words), file.read(n_data)
+            if len(data) < n_data or isal_zlib.crc32(data, isal_zlib.crc32(words)) != crc:
+                return
+            yield Record(kind.decode("ascii", "replace"), json.loads(words), data)
