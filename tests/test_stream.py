@@ -24,7 +24,7 @@ from npy2bdv.downsample import downsample
 from npy2bdv.engine import DEFAULT_MEMORY, Engine
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError, WriteError
 from npy2bdv.model.pyramid import Pyramid, Region, Zyx
-from npy2bdv.storage.base import Payload
+from npy2bdv.storage.base import LevelArray, Payload
 from npy2bdv.stream import ViewStream, make_levels
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ class MemoryLevel:
         self.dtype = dtype
         self.nbytes_on_disk = 0
         self.puts = 0
+        self.is_compressed = False
         self._grid = tuple(-(-n // c) for n, c in zip(shape, chunk, strict=True))
         self._pixels = np.zeros([n * c for n, c in zip(self._grid, chunk, strict=True)], dtype)
         self._busy = threading.Lock()
@@ -54,7 +55,7 @@ class MemoryLevel:
         assert block.flags.c_contiguous
         return block.reshape(-1).view(np.uint8).data  # shares memory, as the protocol allows
 
-    def put(self, place: Zyx, payload: Payload) -> None:
+    def put(self, place: Zyx, payload: Payload) -> int | None:
         assert self._busy.acquire(blocking=False), "two threads at once"
         try:
             assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
@@ -63,6 +64,18 @@ class MemoryLevel:
             self.puts += 1
         finally:
             self._busy.release()
+        return None
+
+    def layout(self) -> tuple[dict[str, Any], bytes]:
+        raise NotImplementedError
+
+    def resize(self, planes: int) -> None:
+        grown = np.zeros((-(-planes // self.chunk[0]) * self.chunk[0], *self._pixels.shape[1:]), self.dtype)
+        shared = min(len(grown), len(self._pixels))
+        grown[:shared] = self._pixels[:shared]
+        self._pixels = grown
+        self.shape = (planes, *self.shape[1:])
+        self._grid = (len(grown) // self.chunk[0], *self._grid[1:])
 
     @property
     def whole(self) -> Array:
@@ -79,12 +92,12 @@ class Recording:
     levels: list[MemoryLevel]
     expected: Array
 
-    def put(self, block: Array, z: int, y: int = 0, x: int = 0) -> None:
-        """Give pixels, then spoil the caller's memory, as a camera does."""
+    def put(self, block: Array, z: int, y: int = 0, x: int = 0, *, copy: bool = True) -> None:
+        """Give pixels; where they were not handed over spoil their memory, as a camera does."""
         depth, height, width = block.shape
         self.expected[z : z + depth, y : y + height, x : x + width] = block
-        self.stream.put(block, z, y, x)
-        if block.flags.writeable:
+        self.stream.put(block, z, y, x, copy=copy)
+        if copy and block.flags.writeable:
             block[...] = 77
 
     def check(self) -> None:
@@ -95,6 +108,10 @@ class Recording:
             np.testing.assert_array_equal(level.whole, wanted, err_msg=f"factors {factors}")
 
 
+def paired(factors: Sequence[Zyx], levels: Sequence[LevelArray]) -> list[tuple[Zyx, LevelArray]]:
+    return list(zip(factors, levels, strict=True))
+
+
 def recording(
     engine: Engine, shape: Zyx, dtype: str, factors: Sequence[Zyx], chunk: Zyx | Sequence[Zyx] = (2, 3, 4)
 ) -> Recording:
@@ -102,7 +119,7 @@ def recording(
     pyramid = Pyramid(shape=shape, factors=tuple(factors), chunks=chunks)  # type: ignore[arg-type]
     kind = np.dtype(dtype)
     levels = [MemoryLevel(pyramid.level_shape(k), pyramid.chunks[k], kind) for k in range(pyramid.n_levels)]
-    stream = ViewStream(engine, shape, kind, list(zip(pyramid.factors, levels, strict=True)))
+    stream = ViewStream(engine, shape, kind, paired(pyramid.factors, levels))
     return Recording(engine, stream, pyramid, levels, np.zeros(shape, kind))
 
 
@@ -183,7 +200,8 @@ def perform(
     for step in steps:
         if step[0] == "put":
             (z, z1), (y, y1), (x, x1) = step[1:]
-            view.put(formed(noise(rng, (z1 - z, y1 - y, x1 - x), dtype), form), z, y, x)
+            block = formed(noise(rng, (z1 - z, y1 - y, x1 - x), dtype), form)
+            view.put(block, z, y, x, copy=bool(rng.integers(2)))
         else:
             getattr(view.stream, step[0])()
         yield
@@ -303,8 +321,8 @@ def test_view_reopened_as_complete_is_rewritten_in_part() -> None:
         view = recording(engine, (8, 5, 6), "int16", [FULL, (3, 2, 2)], (3, 2, 4))
         view.put(noise(rng, (8, 5, 6), "int16"), 0)
         view.stream.close()
-        levels = list(zip(view.pyramid.factors, view.levels, strict=True))
-        view.stream = ViewStream(engine, (8, 5, 6), np.dtype("int16"), levels, complete=True)
+        levels = paired(view.pyramid.factors, view.levels)
+        view.stream = ViewStream(engine, (8, 5, 6), np.dtype("int16"), levels, there=np.ones(8, bool))
         view.put(noise(rng, (1, 5, 6), "int16"), 4)
         view.put(noise(rng, (2, 1, 1), "int16"), 6, 4, 5)
         view.stream.close()
@@ -328,7 +346,7 @@ def test_levels_made_afterwards(shape: Zyx, factors: list[Zyx], chunks: tuple[Zy
         engine.drain()
         pyramid = Pyramid(shape=shape, factors=tuple(factors), chunks=(chunks[1],))
         levels = [MemoryLevel(pyramid.level_shape(k), chunks[1], kind) for k in range(len(factors))]
-        seen = list(make_levels(engine, source, list(zip(factors, levels, strict=True))))
+        seen = list(make_levels(engine, source, paired(factors, levels)))
         engine.drain()
         assert seen == [*range(chunks[0][0], shape[0], chunks[0][0]), shape[0]]
         for level, each in zip(levels, factors, strict=True):
@@ -458,7 +476,7 @@ def test_without_full_resolution_planes_come_once_and_whole() -> None:
         ):
             view.stream.put(np.ones((2, 4, 4), "uint16"), 0)
         with pytest.raises(
-            InvalidInputError, match="covers planes of .* in part; that needs the full resolution"
+            InvalidInputError, match=r"covers planes of .* in part; that needs the full resolution"
         ):
             view.stream.put(np.ones((1, 2, 4), "uint16"), 2)
         view.put(np.full((1, 4, 4), 4, "uint16"), 0)
@@ -523,9 +541,14 @@ def test_error_of_a_thread_surfaces_and_nothing_hangs(failing: str, monkeypatch:
         view.put(np.ones((2, 8, 8), "uint16"), 0)
         engine.drain()
         monkeypatch.setattr(view.levels[0], failing, full_disk)
-        with pytest.raises(WriteError, match="No space left on device") as caught:
+
+        def go_on() -> None:
             for z in range(2, 40):
                 view.put(np.ones((1, 8, 8), "uint16"), z)
+            engine.drain()
+
+        with pytest.raises(WriteError, match="No space left on device") as caught:
+            go_on()
         assert isinstance(caught.value, OSError)
         assert isinstance(caught.value.__cause__, OSError)
         with pytest.raises(WriteError, match="No space left on device"):
