@@ -78,6 +78,11 @@ SIGNATURES: dict[str, dict[str, Any]] = {  # names, order and defaults of the pu
 }
 
 
+def short(value: Any) -> str:
+    """Return what names a test."""
+    return "-".join(value) if isinstance(value, dict) else getattr(value, "__name__", str(value))
+
+
 def signature(method: Callable[..., Any]) -> list[tuple[str, Any]]:
     """Return names and defaults (... for none) of what can be given by position, in order."""
     _, *parameters = inspect.signature(method).parameters.values()
@@ -852,7 +857,7 @@ PLANE, STACK = np.zeros(SHAPE[1:], "uint16"), np.zeros(SHAPE, "uint16")
         ("append_affine", {"m_affine": SHIFT, "time": 1}, KeyError, "time point 1"),
         ("append_affine", {"m_affine": SHIFT, "channel": 2}, IndexError, "channel 2"),
     ],
-    ids=str,
+    ids=short,
 )
 def test_calls_that_cannot_be(
     method: str, arguments: dict[str, Any], error: type[Exception], text: str, tmp_path: Path

@@ -710,10 +710,7 @@ class BdvEditor(BdvBase):
     def get_attribute_count(self) -> tuple[int, int, int, int, int]:
         """Return how many (time points, illuminations, channels, tiles, angles) there are."""
         data = self._open.spimdata
-        illuminations, channels, tiles, angles = (
-            max(1, len(data.attributes[name].entities)) if name in data.attributes else 1
-            for name in ATTRIBUTES
-        )
+        illuminations, channels, tiles, angles = (len(_attribute_ids(data, name)) for name in ATTRIBUTES)
         return len(data.timepoints.ids), illuminations, channels, tiles, angles
 
     def read_view(
@@ -847,8 +844,7 @@ class BdvEditor(BdvBase):
         data = self._open.spimdata
         wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
         for name, id_ in wanted.items():
-            group = data.attributes.get(name)
-            known = sorted(group.entities) if group and group.entities else [0]
+            known = _attribute_ids(data, name)
             if id_ not in known:
                 raise OutOfRangeError(f"{name} {id_} is not in this dataset; it has the ids {known}")
         for setup in data.setups.values():
@@ -863,6 +859,13 @@ class BdvEditor(BdvBase):
     def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
         setup = self._setup(illumination, channel, tile, angle)
         return self._open.view(time=time, setup=setup.id)
+
+
+def _attribute_ids(data: SpimData, name: str) -> list[int]:
+    """Return the ids of an attribute; setups that do not have it count as 0."""
+    group = data.attributes.get(name)
+    used = {setup.attributes.get(name, 0) for setup in data.setups.values()}
+    return sorted(used.union(group.entities if group else ())) or [0]
 
 
 def _plane_error(z: int, size: int) -> Exception:
