@@ -25,6 +25,12 @@ FLOORS = {
     "dataset": 3,
     "draft": 3,
     "engine": 3,
+    "rows": 3,
+    "carry": 3,
+    "checkpoints": 3,
+    "rows": 3,
+    "carry": 3,
+    "checkpoints": 3,
     "stream": 3,
     "writer": 3,
     "sources": 3,
@@ -42,24 +48,39 @@ FLOORS = {
 }
 # Inside a floor only these.
 SIDEWAYS = {
-    ("writer", "stream"),
+    ("writer", "checkpoints"),
     ("writer", "draft"),
     ("writer", "engine"),
+    ("writer", "stream"),
+    ("stream", "carry"),
     ("stream", "engine"),
+    ("stream", "rows"),
+    ("checkpoints", "rows"),
     ("export", "dataset"),
 }
 # Rooms that are somebody's own.
 ONLY_FOR = {
     "engine": {"stream", "writer", "npy2bdv", "resave"},
+    "rows": {"stream", "checkpoints"},
+    "carry": {"stream"},
+    "checkpoints": {"writer", "resave"},
     "draft": {"writer", "plan", "npy2bdv", "resave"},
 }
 # Inside storage: what all formats stand on. Formats do not know each other.
-BELOW_FORMATS = {"storage.base", "storage.codecs", "storage.direct", "storage.journal", "storage.save"}
+BELOW_FORMATS = {
+    "storage.base",
+    "storage.codecs",
+    "storage.direct",
+    "storage.frames",
+    "storage.journal",
+    "storage.save",
+}
 
 LIBRARIES = {
     "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
     "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
-    "isal": {"storage.codecs"},
+    "isal": {"storage.codecs", "storage.journal"},
+    "filelock": {"storage.journal"},
     "lxml": {"xml"},
     "tifffile": {"storage.tiff", "sources"},
     "dask": {"dataset", "resave"},

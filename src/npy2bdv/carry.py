@@ -1,21 +1,31 @@
-"""Sums carried for stacks of any length, known or not: cascades for one segment of planes after another."""
+"""The lower levels of a view, made while its planes pass.
+
+`Carry` carries exact sums for stacks of any length; `LowerLevels` brings what they give into rows of chunks, and
+makes cells again from stored pixels where planes were replaced.
+"""
 
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
-from npy2bdv.downsample import Cascade, Finished
+import numpy as np
+
+from npy2bdv.downsample import Cascade, Finished, downsample
+from npy2bdv.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Zyx
+    from npy2bdv.rows import Cutter, LevelRows
+    from npy2bdv.storage.base import LevelArray
 
 _SEGMENT = 1024
+_REBUILD_BYTES = 64 * 2**20
 
 
 class Carry:
@@ -97,3 +107,128 @@ class Carry:
     def _moved(self, segment: int, finished: list[Finished]) -> Iterator[Finished]:
         for level, z, pixels in finished:
             yield Finished(level, segment * self._segment // self._factors[level][0] + z, pixels)
+
+
+class LowerLevels:
+    """The stored lower levels of one view. Safe for use by several encoder threads.
+
+    Parameters
+    ----------
+    cutter
+        What stores full rows.
+    shape
+        Size of the full image (z, y, x); z is None where it is not known yet.
+    levels
+        The levels with their factors (z, y, x).
+    """
+
+    def __init__(
+        self, cutter: Cutter, shape: tuple[int | None, int, int], levels: Sequence[tuple[Zyx, LevelRows]]
+    ) -> None:
+        self._cutter = cutter
+        self._levels = levels
+        self._carry = Carry(shape, cutter.dtype, [factors for factors, _ in levels])
+        self._guard = threading.Lock()
+
+    @property
+    def group(self) -> int:
+        """How many planes of the full image there are to a run that no cell of any level leaves."""
+        return self._carry.group
+
+    def push(self, z: int, slab: NDArray[Any]) -> None:
+        """Take planes z, z + 1, ... of the full image, each once."""
+        if self._levels:
+            with self._guard:
+                self._place(self._carry.push(z, slab))
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Store all; planes that never came count as zeros.
+
+        Returns
+        -------
+        ranges
+            Planes (start, stop) whose cells were not complete: more of them come too late.
+        """
+        with self._guard:
+            ranges = self._carry.open_ranges
+            self._place(self._carry.finish())
+            self._send_all()
+        return ranges
+
+    def put_aside(self) -> list[tuple[int, int]]:
+        """Store open rows and forget the sums, to free memory; return the planes whose cells must be made again."""
+        with self._guard:
+            ranges = self._carry.open_ranges
+            self._carry.drop()
+            self._send_all()
+        return ranges
+
+    def give_up(self) -> None:
+        """Forget everything that is not stored."""
+        with self._guard:
+            self._carry.drop()
+            for _, level in self._levels:
+                while level.rows:
+                    level.rows.popitem()[1].release()
+
+    def resize(self, planes: int) -> None:
+        """Give the levels as many planes as a full image of this length has."""
+        with self._guard:
+            for (depth, _, _), level in self._levels:
+                level.array.resize(-(-planes // depth))
+
+    def rebuild(self, dirty: NDArray[np.bool_], source: LevelArray) -> None:
+        """Make the cells over dirty planes again, from the stored full resolution."""
+        with self._guard:
+            for factors, level in self._levels:
+                cells = np.unique(np.flatnonzero(dirty) // factors[0])
+                for row in np.unique(cells // level.depth).tolist():
+                    planes = level.planes(row)
+                    state = level.rows[row] = self._new_row(level)
+                    level.reload(row, state)
+                    for z in cells[(cells >= planes.start) & (cells < planes.stop)].tolist():
+                        _average(source, factors, z, state.pixels[z - planes.start])
+                    self._send(level, row)
+
+    def _place(self, finished: Iterable[Finished]) -> None:
+        """Copy finished planes into their rows; send those that are full."""
+        for index, z, pixels in finished:
+            level = self._levels[index][1]
+            row, inside = divmod(z, level.depth)
+            state = level.rows.get(row)
+            if state is None:
+                state = level.rows[row] = self._new_row(level)
+                if row in level.stored:
+                    level.reload(row, state)
+            state.pixels[inside] = pixels
+            state.there[inside] = True
+            planes = level.planes(row)
+            if not state.held and state.there[: planes.stop - planes.start].all():
+                self._send(level, row)
+
+    def _new_row(self, level: LevelRows) -> Row:
+        height, width = level.array.shape[1:]
+        return Row(self._cutter.engine, level.depth, (height, width), self._cutter.dtype)
+
+    def _send_all(self) -> None:
+        for _, level in self._levels:
+            for row in sorted(level.rows):
+                self._send(level, row)
+
+    def _send(self, level: LevelRows, row: int) -> None:
+        state = level.rows.pop(row)
+        planes = level.planes(row)
+        slab = state.pixels[: planes.stop - planes.start]
+        level.stored[row] = self._cutter.cut(level, row, slab, state.there)
+        state.release()
+
+
+def _average(source: LevelArray, factors: Zyx, z: int, out: NDArray[Any]) -> None:
+    """Make one plane of a lower level, in bands of y so that memory stays bounded."""
+    depth, height, _ = factors
+    size_z, size_y, size_x = source.shape
+    planes = slice(z * depth, min((z + 1) * depth, size_z))
+    band = height * max(1, _REBUILD_BYTES // (depth * height * size_x * source.dtype.itemsize))
+    for y in range(0, size_y, band):
+        pixels = downsample(source.read((planes, slice(y, min(y + band, size_y)), slice(0, size_x))), factors)
+        out[y // height : y // height + pixels.shape[1]] = pixels[0]

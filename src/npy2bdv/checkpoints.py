@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from npy2bdv.engine import Engine, Stats
     from npy2bdv.model.spimdata import ViewId
+    from npy2bdv.rows import ChunkNote
     from npy2bdv.storage.base import LevelArray
-    from npy2bdv.stream import Checkpoint, ChunkNote
+    from npy2bdv.stream import Checkpoint
 
 _LOG_LIMIT = 64 * 2**20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,14 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npy2bdv import dataset
+from npy2bdv import dataset, xml
+from npy2bdv.checkpoints import remove_leftovers
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, WriteError
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, ViewId
 from npy2bdv.sources import open_source
 from npy2bdv.storage import FORMATS
-from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.storage.journal import Lock
+from npy2bdv.storage.save import keep_backup, move, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
 
 if TYPE_CHECKING:
@@ -104,6 +107,8 @@ def resave(
         If the source or the folder of `out` is not there.
     ExistsError
         If the XML or the pixels exist and `overwrite` is not set.
+    InUseError
+        If another process is writing a dataset of the same name.
     FormatError
         If the source is of no kind that can be read, or damaged.
     InvalidInputError
@@ -139,8 +144,10 @@ def resave(
             given = _GivenSource(stack.enter_context(opened))
         # what cannot be stored is found before anything on disk changes
         given.add_setups(Draft(FORMATS[format], levels=levels, chunks=chunks, generated_by=made))
+        part_xml = path_xml.with_name(f"{path_xml.stem}.part.xml")
+        part_xml.unlink(missing_ok=True)
         writer = _Resaved(
-            path_xml.with_name(f"{path_xml.stem}.part.xml"),
+            part_xml,
             path_pixels.with_name(f"{path_pixels.stem}.part{path_pixels.suffix}"),
             format=format,
             levels=levels,
@@ -149,18 +156,21 @@ def resave(
             overwrite=overwrite,
             guarded=(path_pixels, path_xml),
             generated_by=made,
-            save_at_once=False,
             max_memory=max_memory,
+            checkpoint_seconds=math.inf,  # what is not complete is of no use
+            checkpoint_bytes=sys.maxsize,
         )
         writer.original, writer.pixel_name = given.spimdata, path_pixels.name
         try:
             with writer:
+                stack.callback(Lock(path_pixels).release)
                 _copy(given.add_setups(writer), writer, progress)
         except BaseException:
+            remove_leftovers(writer.path_pixels)
             writer.path_pixels.unlink(missing_ok=True)
-            writer.path_xml.unlink(missing_ok=True)
+            part_xml.unlink(missing_ok=True)
             raise
-    _put_in_place(writer, path_xml, path_pixels)
+        _put_in_place(writer, path_xml, path_pixels)
     return path_xml
 
 
@@ -187,8 +197,9 @@ class _Resaved(DatasetWriter):
 
 
 def _put_in_place(writer: DatasetWriter, path_xml: Path, path_pixels: Path) -> None:
+    remove_leftovers(path_pixels)
     try:
-        writer.path_pixels.replace(path_pixels)
+        move(writer.path_pixels, path_pixels)
     except PermissionError as error:  # Windows, where another program has it open
         raise WriteError(
             f"{path_pixels} cannot be replaced, another program holds it; the new dataset is complete: close that "
@@ -196,8 +207,8 @@ def _put_in_place(writer: DatasetWriter, path_xml: Path, path_pixels: Path) -> N
             f"{path_xml.name}"
         ) from error
     keep_backup(path_xml)
-    replace_file(path_xml, writer.path_xml.read_bytes())
-    writer.path_xml.unlink()
+    replace_file(path_xml, xml.serialise(writer.describe()))
+    writer.path_xml.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npy2bdv.storage.codecs import checksum
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
 
-    from npy2bdv.engine import Engine
-    from npy2bdv.storage.base import LevelArray
+    from npy2bdv.engine import Client, Engine
+    from npy2bdv.storage.base import LevelArray, Payload
+
+    ChunkNote: TypeAlias = tuple[int, int, int, int, int, int, int]
+    """Where a compressed chunk went: level, place (z, y, x), bytes, checksum, probable offset."""
 
 
 class Row:
@@ -88,7 +97,74 @@ class LevelRows:
         state.held = True
 
 
-def cut_piece(band: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:
+class Cutter:
+    """Cuts rows into chunks and hands them to the container. Runs in encoder threads.
+
+    Parameters
+    ----------
+    engine, client
+        Threads and memory, and the view that they work for.
+    dtype
+        Pixel type.
+    note
+        Told where compressed chunks went.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: Client,
+        dtype: np.dtype[Any],
+        note: Callable[[list[ChunkNote]], None] | None,
+    ) -> None:
+        self.engine = engine
+        self.dtype = dtype
+        self._client = client
+        self._note = note
+
+    def cut(
+        self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]
+    ) -> list[Future[None] | None]:
+        """Cut a row, encode its chunks, and hand them over in pieces of one chunk in y.
+
+        Planes of the slab (z, y, x) that are not `there` become zero.
+        """
+        array = level.array
+        height, width = array.chunk[1:]
+        per_piece = -(-array.shape[2] // width)
+        noted = self._note is not None and array.is_compressed
+        work = []
+        for j, y in enumerate(range(0, array.shape[1], height)):
+            piece = self.engine.take((per_piece, *array.chunk), self.dtype)
+            _cut_piece(slab[:, y : y + height], there, piece)
+            payloads = [array.encode(chunk) for chunk in piece]
+            sums = [checksum(payload) for payload in payloads] if noted else []
+            job = partial(self._store, level, (row, j), payloads, sums, piece)
+            work.append(self.engine.put(self._client, job))
+        return work
+
+    def _store(
+        self,
+        level: LevelRows,
+        place: tuple[int, int],
+        payloads: list[Payload],
+        sums: list[int],
+        piece: NDArray[Any],
+    ) -> None:
+        offsets = [level.array.put((*place, i), payload) for i, payload in enumerate(payloads)]
+        self.engine.wrote(sum(map(len, payloads)))
+        if self._note is not None and sums:
+            chunks = zip(payloads, sums, offsets, strict=True)
+            self._note(
+                [
+                    (level.index, *place, i, len(payload), crc, offset or 0)
+                    for i, (payload, crc, offset) in enumerate(chunks)
+                ]
+            )
+        self.engine.give(piece)
+
+
+def _cut_piece(band: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:
     """Copy a band (z, y, x) of a row into its chunks (chunk in x, z, y, x).
 
     Planes that are not there, and what lies beyond the image, become zero.

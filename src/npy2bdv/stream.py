@@ -12,7 +12,6 @@ resolution when the view is settled.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from concurrent.futures import Future, wait
@@ -22,28 +21,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv.carry import Carry
-from npy2bdv.downsample import downsample
+from npy2bdv.carry import LowerLevels
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError
-from npy2bdv.rows import LevelRows, Row, cut_piece, runs
-from npy2bdv.storage.codecs import checksum
+from npy2bdv.rows import Cutter, LevelRows, Row, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import Self
 
     from numpy.typing import NDArray
 
-    from npy2bdv.downsample import Finished
     from npy2bdv.engine import Engine
     from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.storage.base import LevelArray, Payload
+    from npy2bdv.rows import ChunkNote
+    from npy2bdv.storage.base import LevelArray
 
-    ChunkNote: TypeAlias = tuple[int, int, int, int, int, int, int]
-    """Where a compressed chunk went: level, place (z, y, x), bytes, checksum, probable offset."""
 
-_REBUILD_BYTES = 64 * 2**20
 _GROWTH = 8  # an open-ended view grows by this fraction of itself
 
 
@@ -105,7 +99,7 @@ class ViewStream:
     ) -> None:
         rows = [(factors, LevelRows(index, array)) for index, (factors, array) in enumerate(levels)]
         self._full = next((level for factors, level in rows if factors == (1, 1, 1)), None)
-        self._lower = [(factors, level) for factors, level in rows if level is not self._full]
+        lower = [(factors, level) for factors, level in rows if level is not self._full]
         self._source = source if self._full is None else self._full.array
         self._open_ended = shape[0] is None
         self.dtype = dtype
@@ -113,9 +107,8 @@ class ViewStream:
         """Pieces of work under way; the engine counts."""
         self._engine = engine
         self._hooks = hooks or Hooks()
-        self._carry = Carry(shape, dtype, [factors for factors, _ in self._lower])
-        self._carrying = threading.Lock()
-        """Guards the sums and the rows of lower levels, which encoders fill."""
+        self._cutter = Cutter(engine, self, dtype, self._hooks.chunks)
+        self._lower = LowerLevels(self._cutter, shape, lower)
         depth = shape[0] if shape[0] is not None else rows[0][1].array.shape[0] * rows[0][0][0]
         self.shape: Zyx = (depth, shape[1], shape[2])
         self._depth = min(4, depth) if self._full is None else self._full.depth
@@ -262,16 +255,13 @@ class ViewStream:
             for row in sorted(self._rows):
                 self._send_row(row)
             self._wait_for_encoders()
-            with self._carrying:
-                open_ranges = self._carry.open_ranges
-                self._place(self._carry.finish())
-                self._send_lower_rows()
+            open_ranges = self._lower.finish()
             if self._dirty.any():
+                assert self._source is not None
                 self._engine.drain(self)
-                for factors, level in self._lower:
-                    self._rebuild(factors, level)
+                self._lower.rebuild(self._dirty, self._source)
             # more planes of these groups come too late for the sums
-            group = self._carry.group
+            group = self._lower.group
             for start, stop in (*open_ranges, *runs(self._dirty)):
                 self._summed[start - start % group : stop + -stop % group] = True
             self._dirty[:] = False
@@ -297,11 +287,7 @@ class ViewStream:
                 self._engine.open_rows.pop((id(self), row), None)
                 self._rows.pop(row).release()
             self._engine.drain(self)
-            with self._carrying:
-                self._carry.drop()
-                for _, level in self._lower:
-                    while level.rows:
-                        level.rows.popitem()[1].release()
+            self._lower.give_up()
             self._there[:] = False
         if self._hooks.closed is not None:
             self._hooks.closed()
@@ -417,11 +403,8 @@ class ViewStream:
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, and all that is carried, to free their memory."""
         self._send_row(row)
-        with self._carrying:
-            for start, stop in self._carry.open_ranges:
-                self._dirty[start:stop] = self._summed[start:stop] = True
-            self._carry.drop()
-            self._send_lower_rows()
+        for start, stop in self._lower.put_aside():
+            self._dirty[start:stop] = self._summed[start:stop] = True
 
     def _send_row(self, row: int) -> None:
         self._engine.open_rows.pop((id(self), row), None)
@@ -456,7 +439,7 @@ class ViewStream:
         self._engine.drain(self)
         self._resize(planes)
         self._open_ended = False
-        self._dirty[planes - planes % self._carry.group :] = True
+        self._dirty[planes - planes % self._lower.group :] = True
 
     def _resize(self, planes: int) -> None:
         more = max(0, planes - self.shape[0])
@@ -464,9 +447,7 @@ class ViewStream:
             setattr(self, name, np.pad(getattr(self, name), (0, more))[:planes])
         if self._full is not None:
             self._full.array.resize(planes)
-        with self._carrying:
-            for (depth, _, _), level in self._lower:
-                level.array.resize(-(-planes // depth))
+        self._lower.resize(planes)
         self.shape = (planes, *self.shape[1:])
 
     # -- checkpoints -------------------------------------------------------------------------------------
@@ -505,7 +486,7 @@ class ViewStream:
         state.gather()
         planes = self._planes(row)
         if self._full is not None:
-            self._cut(self._full, row, state.pixels[: planes.stop - planes.start], there)
+            self._cutter.cut(self._full, row, state.pixels[: planes.stop - planes.start], there)
 
     # -- encoders ----------------------------------------------------------------------------------------
 
@@ -521,106 +502,12 @@ class ViewStream:
             state.gather()
             there = state.there
         if self._full is not None:
-            self._full.stored[row] = self._cut(self._full, row, slab, there)
-        if self._lower:
-            first = row * self._depth
-            for start, stop in fed:
-                with self._carrying:
-                    self._place(self._carry.push(start, slab[start - first : stop - first]))
+            self._full.stored[row] = self._cutter.cut(self._full, row, slab, there)
+        first = row * self._depth
+        for start, stop in fed:
+            self._lower.push(start, slab[start - first : stop - first])
         if state is not None:
             state.release()
-
-    def _cut(
-        self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]
-    ) -> list[Future[None] | None]:
-        """Cut a row into chunks, encode them, and hand them over in pieces of one chunk in y."""
-        array = level.array
-        height, width = array.chunk[1:]
-        per_piece = -(-array.shape[2] // width)
-        noted = self._hooks.chunks is not None and array.is_compressed
-        work = []
-        for j, y in enumerate(range(0, array.shape[1], height)):
-            piece = self._engine.take((per_piece, *array.chunk), self.dtype)
-            cut_piece(slab[:, y : y + height], there, piece)
-            payloads = [array.encode(chunk) for chunk in piece]
-            sums = [checksum(payload) for payload in payloads] if noted else []
-            job = partial(self._store, level, (row, j), payloads, sums, piece)
-            work.append(self._engine.put(self, job))
-        return work
-
-    def _store(
-        self,
-        level: LevelRows,
-        place: tuple[int, int],
-        payloads: list[Payload],
-        sums: list[int],
-        piece: NDArray[Any],
-    ) -> None:
-        offsets = [level.array.put((*place, i), payload) for i, payload in enumerate(payloads)]
-        self._engine.wrote(sum(map(len, payloads)))
-        if self._hooks.chunks is not None and sums:
-            self._hooks.chunks(
-                [
-                    (level.index, *place, i, len(payloads[i]), sums[i], offset or 0)
-                    for i, offset in enumerate(offsets)
-                ]
-            )
-        self._engine.give(piece)
-
-    # -- lower levels: with `_carrying` held -------------------------------------------------------------
-
-    def _place(self, finished: Iterable[Finished]) -> None:
-        """Copy finished planes of lower levels into their rows; send those that are full."""
-        for index, z, pixels in finished:
-            level = self._lower[index][1]
-            row, inside = divmod(z, level.depth)
-            state = level.rows.get(row)
-            if state is None:
-                height, width = pixels.shape
-                state = level.rows[row] = Row(self._engine, level.depth, (height, width), self.dtype)
-                if row in level.stored:
-                    level.reload(row, state)
-            state.pixels[inside] = pixels
-            state.there[inside] = True
-            planes = level.planes(row)
-            if not state.held and state.there[: planes.stop - planes.start].all():
-                self._send_lower(level, row)
-
-    def _send_lower_rows(self) -> None:
-        for _, level in self._lower:
-            for row in sorted(level.rows):
-                self._send_lower(level, row)
-
-    def _send_lower(self, level: LevelRows, row: int) -> None:
-        state = level.rows.pop(row)
-        planes = level.planes(row)
-        level.stored[row] = self._cut(level, row, state.pixels[: planes.stop - planes.start], state.there)
-        state.release()
-
-    def _rebuild(self, factors: Zyx, level: LevelRows) -> None:
-        """Make the cells over dirty planes again, from the stored full resolution."""
-        depth = factors[0]
-        cells = np.unique(np.flatnonzero(self._dirty) // depth)
-        height, width = level.array.shape[1:]
-        for row in np.unique(cells // level.depth).tolist():
-            planes = level.planes(row)
-            state = level.rows[row] = Row(self._engine, level.depth, (height, width), self.dtype)
-            level.reload(row, state)
-            for z in cells[(cells >= planes.start) & (cells < planes.stop)].tolist():
-                self._average(factors, z, state.pixels[z - planes.start])
-            self._send_lower(level, row)
-
-    def _average(self, factors: Zyx, z: int, out: NDArray[Any]) -> None:
-        """Make one plane of a lower level, in bands of y so that memory stays bounded."""
-        assert self._source is not None
-        depth, height, _ = factors
-        planes = slice(z * depth, min((z + 1) * depth, self.shape[0]))
-        per_row = depth * height * self.shape[2] * self.dtype.itemsize
-        band = height * max(1, _REBUILD_BYTES // per_row)
-        for y in range(0, self.shape[1], band):
-            rows = slice(y, min(y + band, self.shape[1]))
-            pixels = downsample(self._source.read((planes, rows, slice(0, self.shape[2]))), factors)
-            out[y // height : y // height + pixels.shape[1]] = pixels[0]
 
 
 def make_levels(

@@ -107,7 +107,7 @@ def _write(path: Path, recording: Recording, views: list[SampleView]) -> _Speed:
                     with writer.stream(setup=setup, time=view.time) as stream:
                         for plane in view.stack:
                             stream.append(plane)
-                writer.flush()
+                writer.store()
                 speed.nbytes.append(view.stack.nbytes)
                 speed.raw.append(between - begun)
                 speed.dataset.append(time.perf_counter() - between)
