@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from npy2bdv.errors import InvalidInputError, MissingKeyError
+from npy2bdv import xml
+from npy2bdv.errors import InvalidInputError, InvalidTypeError, MissingKeyError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.pyramid import Pyramid, propose
 from npy2bdv.model.spimdata import (
@@ -89,6 +91,9 @@ class Draft:
         self.views: dict[ViewId, tuple[ViewTransform, ...] | None] = {}
         """The views declared so far, with their own transforms (None: those of the setup)."""
         self._entities: dict[str, dict[int, Entity]] = {name: {} for name in ATTRIBUTES}
+        self._taken: dict[frozenset[tuple[str, int]], int] = {}
+        """The setup that last had a combination of attributes."""
+        _check_names(SpimData(generated_by=generated_by))
         self.set_defaults(levels=levels, chunks=card.default_chunk if chunks is None else chunks)
 
     def set_defaults(self, *, levels: Levels, chunks: Chunks) -> None:
@@ -158,62 +163,75 @@ class Draft:
         InvalidInputError
             If a size, voxel size, factor, block or matrix cannot be right, or the same attributes or id are taken.
         """
-        setup = len(self.setups) if id is None else int(id)
+        setup = max(self.setups, default=-1) + 1 if id is None else _index(id, "a setup id")
         if setup in self.setups or setup < 0:
             raise InvalidInputError(
                 f"setup id {setup} is taken or negative; leave it out for the next free one"
             )
         voxel_size = _voxel_size(voxel_size_xyz, unit)
-        kind = np.dtype(dtype).newbyteorder("=")
+        kind = _pixel_type(dtype)
         open_ended = len(shape) == 3 and shape[0] is None
-        sizes = [_FIRST_PLANES if size is None else size for size in shape]
+        sizes = [_FIRST_PLANES, *shape[1:]] if open_ended else shape
         pyramid = self.pyramid_of(
-            sizes,
+            sizes,  # type: ignore[arg-type]
             voxel_size,
             self._levels if levels is None else levels,
             self._chunks if chunks is None else chunks,
         )
         self.card.check(pyramid, kind)
+        if open_ended and (1, 1, 1) not in pyramid.factors:
+            raise InvalidInputError(
+                "a stack of unknown length needs the full resolution stored: level 1, 1, 1"
+            )
         wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
         wanted.update(attributes or {})
         entities = {key: self._entity(key, label) for key, label in wanted.items()}
         ids = {key: entity.id for key, entity in entities.items()}
-        for other, known in self.setups.items():
-            if dict(known.value.attributes) == ids:
-                raise InvalidInputError(
-                    f"setup {other} has the same attributes ({_pairs(wanted)}); give the new one another channel, "
-                    "tile, angle or illumination, or write its stacks as other time points"
-                )
-        self.setups[setup] = DraftSetup(
-            value=ViewSetup(
-                id=setup,
-                name=f"setup {setup}" if name is None else name,
-                size_xyz=pyramid.shape[::-1],
-                voxel_size=voxel_size,
-                camera=Camera(name=camera, exposure_time=float(exposure_time), exposure_unit=exposure_unit),
-                attributes=ids,
-            ),
+        taken = frozenset(ids.items())
+        other = self.setups.get(self._taken.get(taken, -1))
+        if other is not None and other.value.attributes == ids:
+            raise InvalidInputError(
+                f"setup {other.value.id} has the same attributes ({_pairs(wanted)}); give the new one another "
+                "channel, tile, angle or illumination, or write its stacks as other time points"
+            )
+        value = ViewSetup(
+            id=setup,
+            name=f"setup {setup}" if name is None else name,
+            size_xyz=pyramid.shape[::-1],
+            voxel_size=voxel_size,
+            camera=Camera(name=camera, exposure_time=float(exposure_time), exposure_unit=exposure_unit),
+            attributes=ids,
+        )
+        _check_names(SpimData(setups={setup: value}, attributes=_groups(entities)))
+        known = DraftSetup(
+            value=value,
             pyramid=pyramid,
             dtype=kind,
             transforms=() if transform is None else view_transforms(transform),
             calibration=_innermost(calibration),
             open_ended=open_ended,
         )
-        if open_ended and (1, 1, 1) not in pyramid.factors:
-            raise InvalidInputError(
-                "a stack of unknown length needs the full resolution stored: level 1, 1, 1"
-            )
+        self.setups[setup] = known
+        self._taken[taken] = setup
         for key, entity in entities.items():
             self._entities.setdefault(key, {})[entity.id] = entity
         return setup
 
     def set_labels(self, attribute: str, labels: Mapping[int, str]) -> None:
-        """Name the entities of an attribute, by id; those that no setup uses yet are added."""
-        entities = self._entities.setdefault(attribute, {})
+        """Name the entities of an attribute, by id; those that no setup uses yet are added.
+
+        Raises
+        ------
+        InvalidInputError
+            If a label cannot be written into an XML.
+        """
+        entities = self._entities.get(attribute, {})
         type_ = ENTITY_TYPES.get(attribute, Entity)
-        for id_, label in labels.items():
-            known = entities.get(id_, type_(id=id_))
-            entities[id_] = replace(known, name=str(label))
+        named = {
+            id_: replace(entities.get(id_, type_(id=id_)), name=str(label)) for id_, label in labels.items()
+        }
+        _check_names(SpimData(attributes={attribute: AttributeGroup(name=attribute, entities=named)}))
+        self._entities[attribute] = {**entities, **named}
 
     @staticmethod
     def pyramid_of(
@@ -236,13 +254,15 @@ class Draft:
         known = self._entities.get(attribute, {})
         type_ = ENTITY_TYPES.get(attribute, Entity)
         if isinstance(label, str):
+            label = label.strip()  # XML does not keep white space there
             for entity in known.values():
                 if entity.name == label:
                     return entity
             return type_(id=max(known, default=-1) + 1, name=label)
-        if label < 0:
-            raise InvalidInputError(f"{attribute} {label} is negative; ids count from 0")
-        return known.get(int(label)) or type_(id=int(label), name=str(label))
+        id_ = _index(label, f"{attribute}=")
+        if id_ < 0:
+            raise InvalidInputError(f"{attribute} {id_} is negative; ids count from 0")
+        return known.get(id_) or type_(id=id_, name=str(id_))
 
     def transforms(self, view: ViewId) -> tuple[ViewTransform, ...]:
         """Return the transforms of a declared view, outermost first, the calibration last.
@@ -287,7 +307,7 @@ class Draft:
             setups={id_: self.setups[id_].value for id_ in setups},
             attributes={
                 name: AttributeGroup(name=name, entities=dict(sorted(self._entities[name].items())))
-                for name in (*_XML_ORDER, *(set(self._entities) - set(_XML_ORDER)))
+                for name in (*_XML_ORDER, *(name for name in self._entities if name not in _XML_ORDER))
             },
             timepoints=Timepoints.of(tuple(times)),
             missing=frozenset(
@@ -327,6 +347,35 @@ def _innermost(calibration: ArrayLike | Affine | str | None) -> Affine | Literal
     return usable(calibration)
 
 
+def _pixel_type(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        return np.dtype(dtype).newbyteorder("=")
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"dtype={dtype!r} is no pixel type ({error}); give one like 'uint16'"
+        ) from None
+
+
+def _index(value: object, what: str) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidTypeError(
+            f"{what} must be a whole number, or a label as text; found {value!r}"
+        ) from None
+
+
+def _groups(entities: Mapping[str, Entity]) -> dict[str, AttributeGroup]:
+    return {
+        name: AttributeGroup(name=name, entities={entity.id: entity}) for name, entity in entities.items()
+    }
+
+
+def _check_names(part: SpimData) -> None:
+    """Refuse names that XML cannot hold when they are given, not when the dataset is saved."""
+    xml.serialise(part)
+
+
 def _voxel_size(size_xyz: Sequence[float], unit: str) -> VoxelSize:
     sizes = tuple(float(size) for size in size_xyz)
     if len(sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
@@ -358,6 +407,9 @@ def view_transforms(given: Transforms) -> tuple[ViewTransform, ...]:
     if isinstance(given, Sequence):
         named = [each for each in given if isinstance(each, ViewTransform)]
         if len(named) == len(given):
+            for each in named:
+                if each.affine is not None:
+                    usable(each.affine)
             return tuple(named)
     return (ViewTransform(affine=usable(given), name="manually defined"),)  # type: ignore[arg-type]
 
