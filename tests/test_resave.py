@@ -14,6 +14,7 @@ import npy2bdv
 from npy2bdv.errors import (
     ExistsError,
     FormatError,
+    InUseError,
     InvalidInputError,
     InvalidTypeError,
     NotFoundError,
@@ -301,6 +302,27 @@ def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="does not exist; create it first"):
         npy2bdv.resave(STACK, tmp_path / "nix" / "out.xml")
     assert state(tmp_path) == {}
+
+
+def test_a_dataset_that_is_being_recorded_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out.xml"
+    with npy2bdv.create(out) as writer:
+        writer.write(STACK, setup=writer.add_setup(shape=STACK.shape))
+        names = {path.name for path in tmp_path.iterdir()}
+        with pytest.raises(InUseError, match=r"out\.h5 is being written by"):
+            npy2bdv.resave(STACK + 1, out, overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == names
+    with npy2bdv.open(out) as dataset:
+        np.testing.assert_array_equal(dataset.view()[...], STACK)
+
+
+def test_what_a_kill_left_is_no_obstacle(tmp_path: Path) -> None:
+    for name in ("out.part.h5", "out.part.xml", "out.part.h5.journal", "out.h5.journal"):
+        (tmp_path / name).write_text("left over")
+    out = npy2bdv.resave(STACK, tmp_path / "out.xml")
+    assert set(state(tmp_path)) == {"out.xml", "out.h5"}
+    with npy2bdv.open(out) as dataset:
+        np.testing.assert_array_equal(dataset.view()[...], STACK)
 
 
 @pytest.mark.parametrize("error", [OSError("the share is gone"), KeyboardInterrupt()])

@@ -162,7 +162,9 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
         )  # fmt: skip
         for number, level in enumerate(levels):
             stored = alike[0].level(number)
-            share = f"{_bytes(stored.nbytes_on_disk)} for {_bytes(stored.nbytes)}"
+            array = stored.view.dataset.container.level(stored.view.id, number)
+            how = "compressed" if array.is_compressed else "raw"
+            share = f"{_bytes(array.nbytes_on_disk)} for {_bytes(stored.nbytes)}, {how}"
             table.add_row(str(number), *level, share)
         ids = _ids(view.id.setup for view in alike)
         example = alike[0].id
