@@ -209,7 +209,6 @@ class DatasetWriter(Draft):
         except BaseException:
             self._safety.end(clean=True)
             raise
-        self._safety.begin({"format": format, "xml": path_xml.name})
         self._streams: dict[ViewId, ViewStream] = {}
         self._incomplete: dict[ViewId, NDArray[np.bool_]] = {}
         self._given_up: set[ViewId] = set()
@@ -218,6 +217,8 @@ class DatasetWriter(Draft):
         self._backed_up: set[Path] = set() if taken else {path_xml}
         self._recording_xml = path_xml.with_suffix(".recording.xml") if taken else None
         """Where the XML is kept while there is an older one of the final name."""
+        recording = self._recording_xml or path_xml
+        self._safety.begin({"format": format, "xml": path_xml.name, "recording": recording.name})
         self._saved_views: frozenset[ViewId] | None = None
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
@@ -292,8 +293,10 @@ class DatasetWriter(Draft):
         """
         self._check_open()
         known = self.known(setup)
-        if time != int(time) or time < 0:
-            raise InvalidInputError(f"time point {time} cannot be: ids are whole numbers from 0 on")
+        if not isinstance(time, (int, np.integer)) or not 0 <= time < xml.MAX_TIMEPOINTS:
+            raise InvalidInputError(
+                f"time point {time!r} cannot be: ids are whole numbers from 0 to {xml.MAX_TIMEPOINTS - 1}"
+            )
         view = ViewId(int(time), setup)
         if view in self.views and not replace_view:
             raise ExistsError(
@@ -536,6 +539,8 @@ class DatasetWriter(Draft):
 
     def _drop(self, view: ViewId) -> None:
         stream = self._streams.pop(view)
+        if stream.planes_there:
+            self._safety.completed(view, stream.there)
         if stream.planes_there and stream.missing_planes:
             self._incomplete[view] = stream.there
             self.container.note_missing_planes(view, stream.missing_planes)
@@ -567,7 +572,8 @@ class DatasetWriter(Draft):
             clean = True
         finally:
             try:
-                if self._saved_views != frozenset(self.views) or self._recording_xml is not None:
+                changed = (self._saved_views or frozenset()) != frozenset(self.views)
+                if changed or self._recording_xml is not None:
                     self.save()
             finally:
                 self._closed = True

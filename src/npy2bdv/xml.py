@@ -54,7 +54,8 @@ _SECTIONS = (
     "IntensityAdjustments",
 )
 _ENTITY_TAGS = {name: type_.__name__ for name, type_ in ENTITY_TYPES.items()}
-_MAX_TIMEPOINTS = 1_000_000
+MAX_TIMEPOINTS = 1_000_000
+"""More than these are taken for a mistake, or an attack."""
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
@@ -430,9 +431,9 @@ def _pattern_ids(pattern: str, node: _Element) -> tuple[int, ...]:
 
 
 def _check_count(count: int, node: _Element) -> None:
-    if count > _MAX_TIMEPOINTS:
+    if count > MAX_TIMEPOINTS:
         raise FormatError(
-            f"line {node.sourceline}: {count} time points cannot be meant (limit {_MAX_TIMEPOINTS})"
+            f"line {node.sourceline}: {count} time points cannot be meant (limit {MAX_TIMEPOINTS})"
         )
 
 
