@@ -679,6 +679,30 @@ def test_substacks_in_any_order_make_the_whole(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels(tmp_path / "a.h5", level=level), block_means(stack, factors))
 
 
+def test_the_camera_may_reuse_its_buffer(tmp_path: Path) -> None:
+    stack = noise()
+    buffer, frame = stack.copy(), np.empty(SHAPE[1:], "uint16")
+    with BdvWriter(tmp_path / "a.h5", nchannels=2, compression="gzip") as writer:
+        writer.append_view(buffer)
+        buffer[:] = 0
+        writer.append_view(None, virtual_stack_dim=SHAPE, channel=1)
+        for z, plane in enumerate(stack):
+            frame[:] = plane
+            writer.append_plane(frame, z, channel=1)
+            frame[:] = 0
+    for setup in range(2):
+        np.testing.assert_array_equal(pixels(tmp_path / "a.h5", setup=setup), stack)
+
+
+@pytest.mark.parametrize(
+    "given", [np.asfortranarray(noise()), noise()[:, ::-1, ::-1], noise().astype(">u2"), noise().tolist()]
+)
+def test_memory_of_any_layout(given: Any, tmp_path: Path) -> None:
+    with BdvWriter(tmp_path / "a.h5") as writer:
+        writer.append_view(given)
+    np.testing.assert_array_equal(pixels(tmp_path / "a.h5"), np.asarray(given))
+
+
 def test_planes_that_never_come_are_zeros(tmp_path: Path) -> None:
     stack = noise()
     with BdvWriter(tmp_path / "a.h5", subsamp=((1, 1, 1), (2, 2, 2))) as writer:
@@ -823,6 +847,8 @@ PLANE, STACK = np.zeros(SHAPE[1:], "uint16"), np.zeros(SHAPE, "uint16")
         ("append_view", {"stack": STACK[None], "time": 1}, ValueError, r"\(1, 5, 6, 7\)"),
         ("append_view", {"stack": STACK[:0], "time": 1}, ValueError, r"\(0, 6, 7\)"),
         ("append_view", {"stack": STACK[1:], "time": 1}, ValueError, r"\(4, 6, 7\) differs"),
+        ("append_view", {"stack": STACK.astype(complex), "time": 1}, TypeError, "complex128"),
+        ("append_view", {"stack": STACK.astype(str), "time": 1}, TypeError, "<U5"),
         ("append_view", {"stack": STACK, "channel": 2}, IndexError, "channel 2"),
         ("append_view", {"stack": STACK, "channel": -1}, IndexError, "channel -1"),
         ("append_view", {"stack": STACK, "tile": 0.5}, IndexError, "tile 0.5"),
@@ -834,6 +860,7 @@ PLANE, STACK = np.zeros(SHAPE[1:], "uint16"), np.zeros(SHAPE, "uint16")
         ("append_plane", {"plane": PLANE, "z": -1}, IndexError, "z = -1"),
         ("append_plane", {"plane": PLANE, "z": 0.5}, IndexError, "z = 0.5"),
         ("append_plane", {"plane": PLANE[1:], "z": 0}, ValueError, r"\(5, 7\).*\(6, 7\)"),
+        ("append_plane", {"plane": None, "z": 0}, TypeError, "object"),
         ("append_plane", {"plane": STACK, "z": 0}, ValueError, r"\(5, 6, 7\).*\(6, 7\)"),
         ("append_plane", {"plane": PLANE, "z": 0, "time": 1}, KeyError, "declare it first"),
         ("append_plane", {"plane": PLANE, "z": 0, "channel": 1}, KeyError, "declare it first"),

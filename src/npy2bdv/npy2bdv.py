@@ -23,6 +23,7 @@ from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import (
     ClosedError,
     InvalidInputError,
+    InvalidTypeError,
     MissingKeyError,
     NotFoundError,
     OutOfRangeError,
@@ -225,6 +226,8 @@ class BdvWriter(BdvBase):
 
         Raises
         ------
+        InvalidTypeError
+            If the stack holds no integers or real numbers.
         InvalidInputError
             If the stack is not 3-D or is empty, its shape differs from other time points of the setup, or a
             matrix, voxel size or calibration cannot be right.
@@ -232,7 +235,7 @@ class BdvWriter(BdvBase):
             If an index is negative or too large.
         """
         view = self._view(time, illumination, channel, tile, angle)
-        pixels = None if stack is None else np.asarray(stack)
+        pixels = None if stack is None else _numbers(stack)
         if pixels is None and virtual_stack_dim is None:
             raise InvalidInputError("give a stack, or for a virtual one its size virtual_stack_dim=(z, y, x)")
         shape = _stack_shape(virtual_stack_dim if pixels is None else pixels.shape)
@@ -287,7 +290,7 @@ class BdvWriter(BdvBase):
             If the virtual stack has not been declared.
         """
         stream = self._virtual_stream(time, illumination, channel, tile, angle)
-        plane = np.asarray(plane)
+        plane = _numbers(plane)
         if plane.shape != stream.shape[1:]:
             raise InvalidInputError(
                 f"the plane has the shape {plane.shape}; planes of this virtual stack have {stream.shape[1:]} (y, x)"
@@ -318,7 +321,7 @@ class BdvWriter(BdvBase):
             If the virtual stack has not been declared.
         """
         stream = self._virtual_stream(time, illumination, channel, tile, angle)
-        self._put(stream, np.asarray(substack), (z_start, y_start, x_start))
+        self._put(stream, _numbers(substack), (z_start, y_start, x_start))
 
     def _put(self, stream: ViewStream, block: NDArray[Any], start: tuple[int, int, int]) -> None:
         """Write a block; one of another pixel type is converted a few planes at a time."""
@@ -858,7 +861,8 @@ class BdvEditor(BdvBase):
 
     def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
         setup = self._setup(illumination, channel, tile, angle)
-        return self._open.view(time=time, setup=setup.id)
+        known = time in self._open.times
+        return self._open.view(time=int(time) if known else time, setup=setup.id)
 
 
 def _attribute_ids(data: SpimData, name: str) -> list[int]:
@@ -883,6 +887,15 @@ def _matrix(transforms: Sequence[ViewTransform], index: int, view: ViewId) -> ND
     if affine is None:
         raise InvalidInputError(f"the transform {transforms[index].name!r} is a Java class, not a matrix")
     return np.asarray(affine)
+
+
+def _numbers(pixels: Any) -> NDArray[Any]:
+    array = np.asarray(pixels)
+    if array.dtype.kind not in "biuf":
+        raise InvalidTypeError(
+            f"pixels are integers or real numbers; found an array of {array.dtype} of shape {array.shape}"
+        )
+    return array
 
 
 def _stack_shape(shape: Any) -> tuple[int, int, int]:
