@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
+    from npy2bdv.recover import recover
     from npy2bdv.resave import resave
     from npy2bdv.writer import DatasetWriter, create
 
@@ -35,6 +36,7 @@ _HOMES = {
     "create": "writer",
     "downsample": "downsample",
     "open": "dataset",
+    "recover": "recover",
     "resave": "resave",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "downsample",
     "npy2bdv",
     "open",
+    "recover",
     "resave",
 ]
 

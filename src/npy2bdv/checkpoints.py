@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from npy2bdv.engine import Engine, Stats
     from npy2bdv.model.spimdata import ViewId
     from npy2bdv.rows import ChunkNote
@@ -61,6 +64,11 @@ class Safety:
         assert self._journal is not None
         self._journal.add("gone", {"view": view})
 
+    def completed(self, view: ViewId, there: NDArray[np.bool_]) -> None:
+        """Note that a view is complete; it is safe after the next checkpoint."""
+        assert self._journal is not None
+        self._journal.add("full", {"view": view, "there": runs(there)})
+
     def stored(self, view: ViewId, notes: list[ChunkNote]) -> None:
         """Note where compressed chunks went."""
         assert self._journal is not None
@@ -85,7 +93,7 @@ class Safety:
     def acknowledge(self, parts: Mapping[ViewId, Checkpoint], *, sync: bool) -> None:
         """Note which planes are safe."""
         assert self._journal is not None
-        there = [(view, runs(part.planes_there)) for view, part in parts.items()]
+        there = [(view, runs(part.planes_there), runs(part.unfinished)) for view, part in parts.items()]
         self._journal.add("done", {"views": there})
         if sync:
             self._journal.sync()

@@ -46,6 +46,7 @@ class Checkpoint:
     """What a view held when a checkpoint began: wait for `work`, keep `planes`, then release `rows`."""
 
     planes_there: NDArray[np.bool_]
+    unfinished: NDArray[np.bool_]
     work: tuple[Future[None], ...]
     planes: tuple[tuple[int, NDArray[Any]], ...]
     rows: tuple[Row, ...]
@@ -266,6 +267,11 @@ class ViewStream:
                 self._summed[start - start % group : stop + -stop % group] = True
             self._dirty[:] = False
 
+    def make_again(self) -> None:
+        """Make all lower levels again from the stored full resolution, when the view is settled."""
+        with self._engine.door():
+            self._dirty[:] = True
+
     def close(self) -> None:
         """Complete the view. A second call does nothing."""
         with self._engine.door():
@@ -463,8 +469,10 @@ class ViewStream:
             Return also the planes that an earlier checkpoint returned.
         """
         planes: list[tuple[int, NDArray[Any]]] = []
+        unfinished = np.zeros_like(self._there)
         for row, state in self._rows.items():
             state.retain()
+            unfinished[self._planes(row)] = self._there[self._planes(row)]
             if in_place:
                 state.kept = self._engine.encode(
                     self, partial(self._store_open, row, state, state.there.copy())
@@ -477,6 +485,7 @@ class ViewStream:
         kept = [state.kept for state in self._rows.values() if state.kept is not None]
         return Checkpoint(
             planes_there=self._there.copy(),
+            unfinished=unfinished,
             work=(*self._under_way, *kept),
             planes=tuple(planes),
             rows=tuple(self._rows.values()),

@@ -1,0 +1,208 @@
+"""What an interrupted recording left -> a dataset that opens, with every acknowledged plane.
+
+Works on files that HDF5 can still open; those whose metadata a kill has torn are refused, unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npy2bdv import xml
+from npy2bdv.engine import Engine
+from npy2bdv.errors import NotFoundError
+from npy2bdv.model.spimdata import ViewId
+from npy2bdv.storage import FORMATS, open_container
+from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records
+from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.stream import ViewStream
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from npy2bdv.storage.base import Container
+    from npy2bdv.storage.journal import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredView:
+    """What there is of a view.
+
+    Attributes
+    ----------
+    view
+        Time point and setup.
+    planes
+        How many planes are safe.
+    depth
+        How many planes the view has.
+    missing
+        Planes (start, stop) that are not: they never came, or were not acknowledged before the kill.
+    """
+
+    view: ViewId
+    planes: int
+    depth: int
+    missing: tuple[tuple[int, int], ...]
+
+
+def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
+    """Bring an interrupted recording into order, in place.
+
+    Planes that the journal holds are written where they belong, all levels are made complete, the XML is written
+    under its final name, and the journal is removed.
+
+    Parameters
+    ----------
+    path
+        The XML or the pixel file.
+
+    Returns
+    -------
+    views
+        What there is of each view.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no journal: the recording was closed cleanly, or made by another program.
+    InUseError
+        If the recording is still running.
+    FormatError
+        If HDF5 cannot open the file any more. Nothing has been changed.
+    """
+    pixels = _pixels_of(Path(path))
+    if not journal_path(pixels).is_file():
+        raise NotFoundError(
+            f"there is no journal {journal_path(pixels).name} beside {pixels}: it was closed cleanly, or not "
+            "recorded by npy2bdv 2; open it as it is"
+        )
+    lock = Lock(pixels)
+    try:
+        with open_container("hdf5", pixels, "r+") as container:
+            journal = _Journal(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
+            engine = Engine()
+            try:
+                found = tuple(_complete(view, journal, container, engine) for view in sorted(journal.depths))
+                engine.drain()
+            finally:
+                engine.close()
+            container.flush(sync=True)
+        _write_xml(pixels, journal, found)
+        for leftover in (journal_path(pixels), planes_path(pixels)):
+            leftover.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return found
+
+
+def _pixels_of(path: Path) -> Path:
+    suffixes = FORMATS["hdf5"].suffixes
+    if path.suffix.lower() in suffixes:
+        return path
+    stem = path.name.removesuffix(".xml").removesuffix(".recording")
+    return path.with_name(stem + suffixes[0])
+
+
+class _Journal:
+    """What the journal says of the last checkpoint."""
+
+    def __init__(self, records: Iterable[Record], planes: Iterable[Record]) -> None:
+        self.xml_name = self.recording_name = ""
+        self.depths: dict[ViewId, int] = {}
+        self.there: dict[ViewId, NDArray[np.bool_]] = {}
+        self.complete: set[ViewId] = set()
+        self.planes: dict[tuple[ViewId, int], NDArray[Any]] = {}
+        ended: set[ViewId] = set()
+        waiting: set[tuple[ViewId, int]] = set()
+        for kind, text, _ in records:
+            view = ViewId(*text["view"]) if "view" in text else ViewId(0, 0)
+            if kind == "data":
+                self.xml_name, self.recording_name = text["xml"], text["recording"]
+            elif kind == "view":
+                self.depths[view] = max(text["shape"][0], self.depths.get(view, 0))
+                self.there.pop(view, None)
+                ended.discard(view)
+            elif kind == "gone":
+                self.depths.pop(view, None)
+            elif kind == "full":
+                ended.add(view)
+                self.there[view] = _flags(text["there"])
+            elif kind == "done":
+                self.complete |= ended
+                waiting = set()
+                for each, there, unfinished in text["views"]:
+                    self.there[ViewId(*each)] = _flags(there)
+                    waiting.update(
+                        (ViewId(*each), z) for first, last in unfinished for z in range(first, last)
+                    )
+        for kind, text, data in planes:
+            key = ViewId(*text["view"]), int(text["z"])
+            if kind == "plne" and key in waiting:
+                self.planes[key] = np.frombuffer(data, text["dtype"]).reshape(text["shape"])
+
+
+def _flags(ranges: list[list[int]]) -> NDArray[np.bool_]:
+    flags = np.zeros(ranges[-1][1] if ranges else 0, bool)
+    for start, stop in ranges:
+        flags[start:stop] = True
+    return flags
+
+
+def _complete(view: ViewId, journal: _Journal, container: Container, engine: Engine) -> RecoveredView:
+    """Write the planes that wait in the journal, and make the lower levels from what there is."""
+    factors = [tuple(int(size) for size in row) for row in container.factors(view.setup)]
+    arrays = [container.level(view, level) for level in range(len(factors))]
+    full = arrays[factors.index((1, 1, 1))] if (1, 1, 1) in factors else None
+    depth = full.shape[0] if full is not None else journal.depths[view]
+    known = journal.there.get(view, np.zeros(0, bool))[:depth]
+    there = np.pad(known, (0, depth - len(known)))
+    if full is not None and view not in journal.complete:
+        levels: Any = list(zip(factors, arrays, strict=True))
+        stream = ViewStream(engine, full.shape, full.dtype, levels, there=there)
+        for (other, z), plane in journal.planes.items():
+            if other == view:
+                stream.put(plane[np.newaxis], z)
+        stream.make_again()
+        stream.close()
+    missing = tuple(_gaps(there))
+    if missing and there.any():
+        container.note_missing_planes(view, list(missing))
+    return RecoveredView(view=view, planes=int(there.sum()), depth=depth, missing=missing)
+
+
+def _gaps(there: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(~there, prepend=False, append=False)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]) -> None:
+    """Put the XML in its final place; views of which nothing is safe are missing."""
+    final = pixels.with_name(journal.xml_name)
+    early = pixels.with_name(journal.recording_name)
+    source = early if early.is_file() else final
+    if not source.is_file():
+        raise NotFoundError(f"there is no XML {final} of this recording; pixels are in order in {pixels}")
+    data = xml.parse(source.read_bytes(), str(source))
+    lost = {each.view for each in found if not each.planes}
+    here = {each.view for each in found} - lost
+    depths = {each.view.setup: each.depth for each in found}
+    setups = {
+        id_: replace(setup, size_xyz=(*setup.size_xyz[:2], depths[id_]))
+        if setup.size_xyz and id_ in depths
+        else setup
+        for id_, setup in data.setups.items()
+    }
+    missing = (data.missing or frozenset()) | {view for view in lost if view.setup in setups}
+    data = replace(data, setups=setups, missing=missing - here)
+    if source != final:
+        keep_backup(final)
+    replace_file(final, xml.serialise(data))
+    if source != final:
+        source.unlink()
