@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from npy2bdv.draft import Chunks, Levels, Transforms
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.storage.base import Codec, FormatName, LevelArray
+
+logger = logging.getLogger(__name__)
 
 Compression: TypeAlias = str | tuple[str, int] | None
 
@@ -293,7 +296,7 @@ class DatasetWriter(Draft):
         """
         self._check_open()
         known = self.known(setup)
-        if not isinstance(time, (int, np.integer)) or not 0 <= time < xml.MAX_TIMEPOINTS:
+        if not 0 <= time < xml.MAX_TIMEPOINTS or time != int(time):
             raise InvalidInputError(
                 f"time point {time!r} cannot be: ids are whole numbers from 0 to {xml.MAX_TIMEPOINTS - 1}"
             )
@@ -326,7 +329,11 @@ class DatasetWriter(Draft):
         """Create the images of a view; those of one that was given up serve again, where they are alike."""
         if view in self._given_up:
             self._given_up.discard(view)
-            self.container.remove(view)
+            levels = range(known.pyramid.n_levels)
+            old = tuple(self.container.level(view, level) for level in levels)
+            if all(array.shape == known.pyramid.level_shape(level) for level, array in enumerate(old)):
+                self._safety.declared(view, old)
+                return old  # wiped when it was given up
         arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
         self.container.flush()
         self._safety.declared(view, arrays)
@@ -597,7 +604,12 @@ class DatasetWriter(Draft):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except WriteError:
+            if error is None:
+                raise
+            logger.exception("closing %s", self.path_xml)  # the caller has an error of its own under way
 
     def _check_open(self) -> None:
         if self._closed:
