@@ -163,13 +163,14 @@ class LowerLevels:
             self._send_all()
         return ranges
 
-    def give_up(self) -> None:
-        """Forget everything that is not stored."""
+    def wipe(self) -> None:
+        """Forget everything, and write zeros over what was stored."""
         with self._guard:
             self._carry.drop()
             for _, level in self._levels:
                 while level.rows:
                     level.rows.popitem()[1].release()
+                self._cutter.wipe(level)
 
     def resize(self, planes: int) -> None:
         """Give the levels as many planes as a full image of this length has."""

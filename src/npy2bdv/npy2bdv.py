@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from npy2bdv.dataset import View
+    from npy2bdv.engine import Stats
     from npy2bdv.model.spimdata import SpimData, ViewSetup
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
@@ -492,6 +493,14 @@ class BdvWriter(BdvBase):
         self._save()
 
     # -- life --------------------------------------------------------------------------------------------
+
+    def checkpoint(self, *, sync: bool = False) -> dict[ViewId, int]:
+        """Make all planes taken so far safe against a kill of the process; see `DatasetWriter.checkpoint`."""
+        return self._writer.checkpoint(sync=sync)
+
+    def stats(self) -> Stats:
+        """Return how the recording goes: frames, bytes, rate, how full the buffers are."""
+        return self._writer.stats()
 
     def close(self) -> None:
         """Complete all views and close the HDF5 file; a second call does nothing.

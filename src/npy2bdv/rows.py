@@ -143,6 +143,13 @@ class Cutter:
             work.append(self.engine.put(self._client, job))
         return work
 
+    def wipe(self, level: LevelRows) -> None:
+        """Write zeros over the rows of a level that were stored."""
+        for row in level.stored:
+            planes = level.planes(row)
+            zeros = np.zeros((planes.stop - planes.start, *level.array.shape[1:]), self.dtype)
+            self.cut(level, row, zeros, np.ones(len(zeros), bool))
+
     def _store(
         self,
         level: LevelRows,

@@ -293,7 +293,10 @@ class ViewStream:
                 self._engine.open_rows.pop((id(self), row), None)
                 self._rows.pop(row).release()
             self._engine.drain(self)
-            self._lower.give_up()
+            self._lower.wipe()
+            if self._full is not None:
+                self._cutter.wipe(self._full)
+            self._engine.drain(self)
             self._there[:] = False
         if self._hooks.closed is not None:
             self._hooks.closed()
@@ -495,7 +498,8 @@ class ViewStream:
         state.gather()
         planes = self._planes(row)
         if self._full is not None:
-            self._cutter.cut(self._full, row, state.pixels[: planes.stop - planes.start], there)
+            slab = state.pixels[: planes.stop - planes.start]
+            self._full.stored[row] = self._cutter.cut(self._full, row, slab, there)
 
     # -- encoders ----------------------------------------------------------------------------------------
 

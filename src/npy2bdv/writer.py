@@ -18,7 +18,14 @@ from npy2bdv import xml
 from npy2bdv.checkpoints import Clock, Safety, remove_leftovers, wait_for
 from npy2bdv.draft import Draft, DraftSetup, view_transforms
 from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
-from npy2bdv.errors import ClosedError, ExistsError, InvalidInputError, InvalidTypeError, NotFoundError
+from npy2bdv.errors import (
+    ClosedError,
+    ExistsError,
+    InvalidInputError,
+    InvalidTypeError,
+    NotFoundError,
+    WriteError,
+)
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
 from npy2bdv.storage import FORMATS, create_container

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from isal import isal_zlib
+from isal.isal_zlib import IsalError
 
 from npy2bdv.errors import FormatError
 
@@ -51,7 +52,7 @@ def inflate(data: bytes, size: int) -> bytes:
     """
     try:
         raw: bytes = isal_zlib.decompress(data, bufsize=size)
-    except isal_zlib.error as error:
+    except IsalError as error:
         raise FormatError(f"the compressed data is damaged ({error})") from error
     if len(raw) != size:
         raise FormatError(f"the compressed data holds {len(raw)} bytes where {size} were expected")
