@@ -426,6 +426,11 @@ class Level:
         return self._array.nbytes_on_disk
 
     @property
+    def compression(self) -> str:
+        """How chunks are compressed, in words: "none", "gzip 1 + shuffle", "lzf" ..."""
+        return self._array.compression
+
+    @property
     def transform(self) -> Affine:
         """The transform from pixels of this level (x, y, z) to the world (formats.md 6.5)."""
         z, y, x = self.factors  # may be fractions, in files of other programs

@@ -46,7 +46,8 @@ class Row:
 
     def hand_over(self, inside: int, frame: NDArray[Any]) -> None:
         """Take a plane without copying it; its caller does not touch it again."""
-        self._engine.hold(frame.nbytes)
+        before = self._handed.get(inside)
+        self._engine.hold(frame.nbytes - (0 if before is None else before.nbytes))
         self._handed[inside] = frame
 
     def gather(self) -> None:

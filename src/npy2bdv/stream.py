@@ -412,8 +412,9 @@ class ViewStream:
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, and all that is carried, to free their memory."""
         self._send_row(row)
-        for start, stop in self._lower.put_aside():
-            self._dirty[start:stop] = self._summed[start:stop] = True
+        if self._source is not None:  # else there is nothing to make lower levels from again
+            for start, stop in self._lower.put_aside():
+                self._dirty[start:stop] = self._summed[start:stop] = True
 
     def _send_row(self, row: int) -> None:
         self._engine.open_rows.pop((id(self), row), None)

@@ -143,6 +143,11 @@ class LevelArray(Protocol):
         """Whether chunks have no fixed place or size."""
         ...
 
+    @property
+    def compression(self) -> str:
+        """How chunks are compressed, in words: "none", "gzip 1 + shuffle" ..."""
+        ...
+
     def layout(self) -> tuple[dict[str, Any], bytes]:
         """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
         ...

@@ -366,6 +366,15 @@ class Hdf5Level:
         """Whether chunks go through filters, and so have no fixed place in the file."""
         return bool(self._filters)
 
+    @property
+    def compression(self) -> str:
+        """How chunks are compressed, in words: "none", "gzip 1 + shuffle", "lzf", "filter 32015" ..."""
+        names = {"deflate": f"gzip {self._cells.compression_opts}", str(h5py.h5z.FILTER_LZF): "lzf"}
+        words = [
+            names.get(name, name if name == "shuffle" else f"filter {name}") for name in sorted(self._filters)
+        ]
+        return " + ".join(words) or "none"
+
     def layout(self) -> tuple[dict[str, Any], bytes]:
         """Return how the image lies in the file: a description, and the offsets of chunks that have a place."""
         described = {
