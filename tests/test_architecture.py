@@ -56,14 +56,6 @@ SIDEWAYS = {
     ("checkpoints", "rows"),
     ("export", "dataset"),
 }
-# Rooms that are somebody's own.
-ONLY_FOR = {
-    "engine": {"stream", "writer", "npy2bdv", "resave"},
-    "rows": {"carry", "checkpoints", "stream"},
-    "carry": {"stream"},
-    "checkpoints": {"writer", "resave"},
-    "draft": {"writer", "plan", "npy2bdv", "resave"},
-}
 # Inside storage: what all formats stand on. Formats do not know each other.
 BELOW_FORMATS = {
     "storage.base",
@@ -175,8 +167,6 @@ def fault(module: str, target: str, for_types: bool) -> str | None:
         return None
     if here == there and (room, other) not in SIDEWAYS:
         return f"{room} and {other} are neighbours and do not know each other"
-    if room not in ONLY_FOR.get(other, {room}):
-        return f"{other} is only for {sorted(ONLY_FOR[other])}"
     return None
 
 
@@ -227,7 +217,6 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
         ("dataset", "from npy2bdv.engine import Engine", "neighbours"),
         ("resave", "from npy2bdv.npy2bdv import BdvWriter", "floor 4.5 imports npy2bdv of floor 5"),
         ("editor", "from npy2bdv.resave import resave", "floor 4 imports resave"),
-        ("editor", "from npy2bdv.draft import Draft", "only for"),
         ("storage.n5", "from npy2bdv.storage.hdf5 import CARD", "is a format"),
         ("storage.save", "from .base import Codec", "relative"),
         ("xml", "import h5py", "h5py lives in"),
