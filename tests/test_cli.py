@@ -1,5 +1,6 @@
 """The command, as people type it."""
 
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -244,10 +245,10 @@ def test_demo_finds_a_wrong_pixel(
 # -- info ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def scan(tmp_path: Path) -> Path:
-    """A dataset of 120 setups at three times."""
-    path = tmp_path / "scan.xml"
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 120 setups at three times, none of which was recorded at the second."""
+    path = tmp_path_factory.mktemp("scan") / "scan.xml"
     with npy2bdv.create(
         path, levels=((1, 1, 1), (1, 2, 2)), microscope="mesoSPIM", user="Ann [lab]"
     ) as writer:
@@ -265,6 +266,13 @@ def scan(tmp_path: Path) -> Path:
                 for time in (0, 2) if setup != 119 else (2,):
                     writer.write(STACK, setup=setup, time=time)
     return path
+
+
+@pytest.fixture
+def scan(recorded: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    shutil.copytree(recorded.parent, tmp_path / "scan")
+    return tmp_path / "scan" / recorded.name
 
 
 def test_info(run: Run, scan: Path) -> None:
