@@ -185,6 +185,13 @@ def test_lossy_casts_warn(given: Any, kept: list[int], warned: bool, tmp_path: P
         assert pixels(tmp_path / "a.h5", setup=tile).ravel().tolist() == kept
 
 
+def test_one_changed_value_in_a_large_stack_warns(tmp_path: Path) -> None:
+    stack = np.zeros((2, 1024, 2048))  # two pieces of 16 MiB are converted one after the other
+    stack[0, 5, 7] = 0.5
+    with BdvWriter(tmp_path / "a.h5") as writer, pytest.warns(UserWarning, match="float64 data change"):
+        writer.append_view(stack)
+
+
 def test_lzf_warns_and_is_written(tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="lzf.*Fiji") as caught,

@@ -151,6 +151,14 @@ def test_calls_that_cannot_be(
             np.testing.assert_array_equal(file[f"t00000/{setup}/0/cells"], stack)
 
 
+def test_planes_of_a_view_that_is_no_longer_virtual_are_refused(tmp_path: Path) -> None:
+    with BdvWriter(tmp_path / "a.h5") as writer:
+        writer.append_view(None, virtual_stack_dim=SHAPE)
+        writer.append_view(STACK)
+        with pytest.raises(KeyError, match="declare it first"):
+            writer.append_plane(PLANE, 0)
+
+
 def test_blocks_of_4_gib_are_refused(tmp_path: Path) -> None:
     with BdvWriter(tmp_path / "a.h5", blockdim=((2**11, 2**10, 2**10),)) as writer:
         with pytest.raises(BdvError, match=r"4294967296 bytes.*smaller one"):

@@ -177,6 +177,7 @@ def test_attributes_that_people_read(tmp_path: Path) -> None:
         assert writer.exposure_units == {4: "s"}
         writer.append_view(None, virtual_stack_dim=SHAPE)
         assert writer.virtual_stacks is True
+        assert writer.ntimes == 3
 
 
 def test_setups_count_illumination_channel_tile_angle_the_last_fastest(tmp_path: Path) -> None:
