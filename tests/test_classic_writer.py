@@ -176,8 +176,7 @@ def test_attributes_that_people_read(tmp_path: Path) -> None:
         assert writer.exposure_time == {4: 0}
         assert writer.exposure_units == {4: "s"}
         writer.append_view(None, virtual_stack_dim=SHAPE)
-        assert writer.virtual_stacks is True
-        assert writer.ntimes == 3
+        assert (writer.virtual_stacks, writer.ntimes) == (True, 3)
 
 
 def test_setups_count_illumination_channel_tile_angle_the_last_fastest(tmp_path: Path) -> None:
