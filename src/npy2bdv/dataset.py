@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, MissingKeyError, NotFoundError, OutOfRangeError
 from npy2bdv.model.affine import Affine
-from npy2bdv.model.spimdata import ATTRIBUTES, Hdf5Loader, PathRef, ViewId
+from npy2bdv.model.spimdata import ATTRIBUTES, Hdf5Loader, ViewId
 from npy2bdv.storage import FORMATS, open_container
 
 if TYPE_CHECKING:
@@ -92,22 +94,30 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
             f"{path_xml} names {named}; pixels are read from "
             + ", ".join(repr(card.loader) for card in FORMATS.values())
         )
-    base = _resolve(path_xml.parent, data.base_path)
-    path = _resolve(base, loader.path)
-    if not path.is_file() and not Path(loader.path.text).is_absolute():
-        # Java resolves a bare name without type="relative" against its working directory (formats.md 1.3)
-        path = base / loader.path.text
-    if not path.is_file():
-        raise NotFoundError(
-            f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
-            "<hdf5> in the XML"
+    base = data.base_path.text  # a URI, in theory percent-encoded (formats.md 1.3)
+    found = [
+        _resolve(
+            _resolve(path_xml.parent, text, data.base_path.relative), loader.path.text, loader.path.relative
         )
-    return path
+        for text in (unquote(base), base)
+    ]
+    for path in found:
+        if path.is_file():
+            return path
+    raise NotFoundError(
+        f"{path_xml} names the pixel file {found[-1]}, which is not there; put it there, or correct "
+        "<hdf5> in the XML"
+    )
 
 
-def _resolve(folder: Path, ref: PathRef) -> Path:
-    text = ref.text.replace("\\", "/") if ref.relative else ref.text.removeprefix("file:")
-    return folder / text if ref.relative else Path(text)
+def _resolve(folder: Path, text: str, relative: bool) -> Path:
+    """Return the path that an XML names, from `folder` on.
+
+    Java takes a bare name without type="relative" from its working directory, which nobody means.
+    """
+    if text.startswith("file:"):
+        return Path(url2pathname(urlsplit(text).path))
+    return folder / (text.replace("\\", "/") if relative else text)
 
 
 class Dataset:
@@ -461,14 +471,13 @@ class Level:
 def _region(index: Index | tuple[Index, ...], shape: Zyx) -> tuple[Region, tuple[int | slice, ...]]:
     """Return the box to read, and the index that picks from the box what was asked for."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if sum(part is Ellipsis for part in parts) > 1 or len([p for p in parts if p is not Ellipsis]) > 3:
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1 or len(parts) - len(dots) > 3:
         raise OutOfRangeError(
             f"an array (z, y, x) takes at most three indices and one ellipsis; found {index!r}"
         )
-    if Ellipsis not in parts:
-        parts.append(Ellipsis)
-    place = parts.index(Ellipsis)
-    parts[place : place + 1] = [slice(None)] * (4 - len(parts))
+    place = dots[0] if dots else len(parts)
+    parts[place : place + 1] = [slice(None)] * (3 + len(dots) - len(parts))
     box: list[slice] = []
     inner: list[int | slice] = []
     for axis, part, size in zip("zyx", parts, shape, strict=True):
