@@ -94,30 +94,24 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
             f"{path_xml} names {named}; pixels are read from "
             + ", ".join(repr(card.loader) for card in FORMATS.values())
         )
-    base = data.base_path.text  # a URI, in theory percent-encoded (formats.md 1.3)
-    found = [
-        _resolve(
-            _resolve(path_xml.parent, text, data.base_path.relative), loader.path.text, loader.path.relative
-        )
-        for text in (unquote(base), base)
-    ]
-    for path in found:
+    base = data.base_path.text
+    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
+        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
         if path.is_file():
             return path
     raise NotFoundError(
-        f"{path_xml} names the pixel file {found[-1]}, which is not there; put it there, or correct "
+        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
         "<hdf5> in the XML"
     )
 
 
-def _resolve(folder: Path, text: str, relative: bool) -> Path:
-    """Return the path that an XML names, from `folder` on.
-
-    Java takes a bare name without type="relative" from its working directory, which nobody means.
-    """
-    if text.startswith("file:"):
-        return Path(url2pathname(urlsplit(text).path))
-    return folder / (text.replace("\\", "/") if relative else text)
+def _resolve(folder: Path, text: str) -> Path:
+    """Return a path that an XML names; without type="relative" Java takes it from where it runs, nobody means that."""
+    return (
+        Path(url2pathname(urlsplit(text).path))
+        if text.startswith("file:")
+        else folder / text.replace("\\", "/")
+    )
 
 
 class Dataset:
