@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from isal import isal_zlib
-from isal.isal_zlib import IsalError
 
 from npy2bdv.errors import FormatError
 
@@ -52,7 +51,7 @@ def inflate(data: bytes, size: int) -> bytes:
     """
     try:
         raw: bytes = isal_zlib.decompress(data, bufsize=size)
-    except IsalError as error:
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub takes the class for a value
         raise FormatError(f"the compressed data is damaged ({error})") from error
     if len(raw) != size:
         raise FormatError(f"the compressed data holds {len(raw)} bytes where {size} were expected")
@@ -65,8 +64,10 @@ def unshuffle(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     if dtype.itemsize == 2 and np.little_endian:
         words = np.left_shift(planes[1], 8, dtype=np.uint16)
         words |= planes[0]
-        return words.view(dtype)
-    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+    else:
+        words = np.ascontiguousarray(planes.T).reshape(-1)
+    pixels: NDArray[np.generic] = words.view(dtype)
+    return pixels
 
 
 def checksum(data: bytes | memoryview) -> int:
