@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 (the command line is read by these annotations)
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from npy2bdv.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from npy2bdv.draft import Levels
+from npy2bdv.cli import arguments
 
 
 def convert(
@@ -37,8 +34,8 @@ def convert(
     out
         The XML to write, NAME.xml; the pixels lie beside it as NAME.h5.
     levels
-        Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto takes those that
-        BigDataViewer proposes.
+        Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
+        BigDataViewer proposes; none: the full resolution only.
     chunks
         Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256.
     compression
@@ -59,9 +56,9 @@ def convert(
 
     from npy2bdv.resave import resave
 
-    factors: Levels = "auto" if levels == "auto" else _triples(levels, "--levels")
-    blocks = None if chunks is None else _triples(chunks, "--chunks")
-    voxels = None if voxel_size is None else _numbers(voxel_size, "--voxel-size")
+    factors, blocks = arguments.levels(levels), arguments.chunks(chunks)
+    codec = arguments.compression(compression)
+    voxels = None if voxel_size is None else arguments.numbers(voxel_size, "--voxel-size")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)
     begun = time.perf_counter()
@@ -79,7 +76,7 @@ def convert(
             out,
             levels=factors,
             chunks=blocks,
-            compression=_compression(compression),
+            compression=codec,
             overwrite=overwrite,
             axes=axes,
             voxel_size_xyz=voxels,
@@ -90,34 +87,3 @@ def convert(
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"{path}: {written / 1e6:.1f} MB of pixels in {seconds:.1f} s")
     console.print("Open it in Fiji: Plugins > BigDataViewer > Open XML/HDF5. What it holds: npy2bdv info")
-
-
-def _compression(text: str) -> str | tuple[str, int] | None:
-    name, colon, level = text.partition(":")
-    if colon and not level.isdecimal():
-        raise InvalidInputError(f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf")
-    return (name, int(level)) if colon else None if name == "none" else name
-
-
-def _triples(text: str, option: str) -> tuple[tuple[int, ...], ...]:
-    try:
-        rows = tuple(tuple(int(number) for number in row.split(",")) for row in text.split())
-    except ValueError:
-        rows = ()
-    if not rows or any(len(row) != 3 for row in rows):
-        raise InvalidInputError(
-            f'{option} {text!r} is not understood; write integers z,y,x for each level: "1,1,1 1,2,2"'
-        )
-    return rows
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(number) for number in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3:
-        raise InvalidInputError(
-            f'{option} {text!r} is not understood; write three numbers x,y,z: "0.4,0.4,1.2"'
-        )
-    return numbers

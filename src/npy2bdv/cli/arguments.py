@@ -1,0 +1,56 @@
+"""What is typed on the command line, as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npy2bdv.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from npy2bdv.draft import Chunks, Levels
+    from npy2bdv.writer import Compression
+
+
+def levels(text: str) -> Levels:
+    """Read "auto", "none" (the full resolution only) or factors such as "1,1,1 1,2,2"."""
+    if text == "none":
+        return ((1, 1, 1),)
+    return "auto" if text == "auto" else _triples(text, "--levels")
+
+
+def chunks(text: str | None) -> Chunks | None:
+    """Read blocks such as "4,256,256", one or several; None is that of the format."""
+    return None if text is None else _triples(text, "--chunks")
+
+
+def compression(text: str) -> Compression:
+    """Read "none", or a codec with or without its level: "gzip", "gzip:6"."""
+    name, colon, level = text.partition(":")
+    if colon and not level.isdecimal():
+        raise InvalidInputError(f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf")
+    return (name, int(level)) if colon else None if name == "none" else name
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Read three numbers x,y,z."""
+    try:
+        found = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3:
+        raise InvalidInputError(
+            f'{option} {text!r} is not understood; write three numbers x,y,z: "0.4,0.4,1.2"'
+        )
+    return found
+
+
+def _triples(text: str, option: str) -> tuple[tuple[int, ...], ...]:
+    try:
+        rows = tuple(tuple(int(number) for number in row.split(",")) for row in text.split())
+    except ValueError:
+        rows = ()
+    if not rows or any(len(row) != 3 for row in rows):
+        raise InvalidInputError(
+            f'{option} {text!r} is not understood; write integers z,y,x for each level: "1,1,1 1,2,2"'
+        )
+    return rows
