@@ -148,13 +148,10 @@ def test_apply_takes_integers_and_refuses_other_shapes() -> None:
 
 
 def assert_inverse(affine: Affine) -> None:
-    """Entry by entry, measured by the voxel sides that meet there, and for shifts by what cancels."""
+    """Entry by entry, measured by the size of the numbers that cancel there."""
     there, back = homogeneous(affine), homogeneous(affine.inverse())
-    sides = np.linalg.norm(there[:3, :3], axis=0)
-    bound = np.abs(back) @ np.abs(there)
-    bound[:3, :3] = np.maximum(bound[:3, :3], sides / sides[:, np.newaxis])
-    bound[:3, 3] += np.abs(there[:3, :3] / sides).max() * np.linalg.norm(there[:3, 3]) / sides
-    assert (np.abs(back @ there - np.eye(4)) <= 1e-12 * bound).all()
+    # what is below 1e-300 are subnormal numbers, which have fewer digits
+    assert (np.abs(back @ there - np.eye(4)) <= 1e-14 * (np.abs(back) @ np.abs(there)) + 1e-300).all()
 
 
 @given(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from operator import index
 from typing import Literal, Self, SupportsFloat, SupportsIndex
 
@@ -243,7 +244,10 @@ class Affine:
         matters: a voxel of 4e-7 m is not singular. Singular is what then has singular values in a ratio below
         1e-12, a row or column of zeros, or a linear part that is not finite.
         """
-        return self._balanced() is None
+        linear = self.linear
+        if not np.isfinite(linear).all():
+            return True
+        return max(_condition(linear, 0), _condition(linear, 1)) < _SINGULAR
 
     def inverse(self) -> Self:
         """Return the way back.
@@ -253,14 +257,20 @@ class Affine:
         InvalidInputError
             If the transform is singular (see `is_singular`) or a value is not finite.
         """
-        balanced = self._balanced()
-        if balanced is None or not self.is_finite:
+        if not self.is_finite or self.is_singular:
             raise InvalidInputError(
                 f"the affine {self.values} has no inverse: it flattens the image or is not finite"
             )
-        matrix, rows, columns = balanced
-        linear = np.ldexp(np.linalg.inv(matrix), -columns[:, None] - rows)
-        return self._from_parts(linear, -(linear @ np.array(self.translation_xyz)))
+        # exact fractions, rounded once: voxel sides may differ by many orders of magnitude
+        a, b, c, tx, d, e, f, ty, g, h, i, tz = map(Fraction, self.values)
+        rows = (
+            (e * i - f * h, c * h - b * i, b * f - c * e),
+            (f * g - d * i, a * i - c * g, c * d - a * f),
+            (d * h - e * g, b * g - a * h, a * e - b * d),
+        )
+        whole = a * rows[0][0] + b * rows[1][0] + c * rows[2][0]
+        back = [(x, y, z, -(x * tx + y * ty + z * tz)) for x, y, z in rows]
+        return type(self)(values=tuple(float(value / whole) for row in back for value in row))
 
     def apply(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
         """Move points.
@@ -314,23 +324,16 @@ class Affine:
         matrix = np.column_stack((linear, offset)) + 0.0  # no -0.0
         return cls(values=tuple(matrix.ravel().tolist()))
 
-    def _balanced(self) -> tuple[NDArray[np.float64], NDArray[np.int_], NDArray[np.int_]] | None:
-        """Scale rows, then columns by powers of two, which is exact; None if singular.
 
-        Returns the scaled linear part and the exponents taken out of its rows and columns.
-        """
-        linear = self.linear
-        if not np.isfinite(linear).all():
-            return None
-        size = np.abs(linear)
-        if not (size.any(axis=0).all() and size.any(axis=1).all()):
-            return None
-        rows = np.frexp(size.max(axis=1))[1]
-        linear = np.ldexp(linear, -rows[:, None])
-        columns = np.frexp(np.abs(linear).max(axis=0))[1]
-        linear = np.ldexp(linear, -columns)
-        singular_values = np.linalg.svd(linear, compute_uv=False)
-        return None if singular_values[-1] < _SINGULAR * singular_values[0] else (linear, rows, columns)
+def _condition(linear: NDArray[np.float64], first: Literal[0, 1]) -> float:
+    """Give the smallest singular value against the largest; columns (0) or rows (1) are scaled to 1 first."""
+    for axis in (first, 1 - first):
+        size = np.abs(linear).max(axis=axis, keepdims=True)
+        if not size.all():
+            return 0.0
+        linear = np.ldexp(linear, -np.frexp(size)[1])  # powers of two: exact
+    singular_values = np.linalg.svd(linear, compute_uv=False)
+    return float(singular_values[-1] / singular_values[0])
 
 
 def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
