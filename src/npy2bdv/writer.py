@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -200,6 +201,8 @@ class DatasetWriter(Draft):
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:
+            if path.is_dir():
+                raise ExistsError(f"{path} is a folder; choose another name")
             if path.exists() and not overwrite:
                 raise ExistsError(
                     f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
@@ -220,6 +223,8 @@ class DatasetWriter(Draft):
             self._safety.end(clean=True)
             raise
         self._streams: dict[ViewId, ViewStream] = {}
+        self._held: WeakValueDictionary[ViewId, ViewStream] = WeakValueDictionary()
+        """Streams that callers may still use, though they were full once and let go of."""
         self._incomplete: dict[ViewId, NDArray[np.bool_]] = {}
         self._given_up: set[ViewId] = set()
         self._frames: FrameTable | None = None
@@ -230,6 +235,7 @@ class DatasetWriter(Draft):
         recording = self._recording_xml or path_xml
         self._safety.begin({"format": format, "xml": path_xml.name, "recording": recording.name})
         self._saved_views: frozenset[ViewId] | None = None
+        self._saved_text: bytes | None = None
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
         self._checkpointing = threading.Lock()
@@ -313,7 +319,8 @@ class DatasetWriter(Draft):
                 f"time point {time} of setup {setup} was written already; a view is written once"
             )
         own = None if transform is None else view_transforms(transform)
-        with self._engine.door():
+        # no checkpoint that began before may speak for the new view
+        with self._checkpointing, self._engine.door():
             self._settle_full()
             if view in self._streams:
                 self._streams.pop(view).abort()
@@ -327,7 +334,7 @@ class DatasetWriter(Draft):
                 hooks=self._hooks(view),
             )
             self.views[view] = own
-            self._streams[view] = stream
+            self._streams[view] = self._held[view] = stream
             if self._saved_views is None:
                 self._save_to(self._recording_xml or self.path_xml)
         return stream
@@ -350,7 +357,7 @@ class DatasetWriter(Draft):
         return Hooks(
             chunks=partial(self._safety.stored, view),
             frame=partial(self._note_frame, view),
-            taken=self._check_clock,
+            taken=partial(self._taken, view),
             closed=partial(self._stream_closed, view),
         )
 
@@ -387,6 +394,9 @@ class DatasetWriter(Draft):
     def stream_of(self, view: ViewId) -> ViewStream:
         """Return the stream of a view that has been declared, opened again where it was complete."""
         self._check_open()
+        held = self._held.get(view)
+        if held is not None and not held.is_closed:
+            self._streams.setdefault(view, held)
         if view not in self._streams:
             there = self._incomplete.pop(view, None)
             depth = self.known(view.setup).pyramid.shape[0]
@@ -476,6 +486,7 @@ class DatasetWriter(Draft):
             self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
         replace_file(path, text)
         self._saved_views = frozenset(self.views)
+        self._saved_text = text
 
     def stats(self) -> Stats:
         """Return how the recording goes: frames, bytes, rate, how full the buffers are."""
@@ -509,6 +520,7 @@ class DatasetWriter(Draft):
                 views = dict.fromkeys(self.views, 0)
                 log_all = self._safety.log_is_long
                 in_place = self.container.in_place(self._codec)
+                self._safety.begun()
                 parts = {
                     view: stream.begin_checkpoint(in_place=in_place, log_all=log_all)
                     for view, stream in self._streams.items()
@@ -521,11 +533,11 @@ class DatasetWriter(Draft):
                 for part in parts.values():
                     for row in part.rows:
                         row.release()
-            self._safety.acknowledge(parts, sync=sync)
             if self._frames is not None:
                 self._frames.flush()
             if self._saved_views != frozenset(views):
                 self._save_to(self._recording_xml or self.path_xml)
+            self._safety.acknowledge(parts, sync=sync)
             return {
                 view: int(parts[view].planes_there.sum())
                 if view in parts
@@ -533,7 +545,11 @@ class DatasetWriter(Draft):
                 for view in views
             }
 
-    def _check_clock(self) -> None:
+    def _taken(self, view: ViewId) -> None:
+        """See to the clock; take a stream that was let go of back when more comes into it."""
+        stream = self._held.get(view)
+        if stream is not None and not stream.is_closed:
+            self._streams.setdefault(view, stream)
         if self._engine.stats().bytes_in >= self._next_checkpoint:
             self.checkpoint()
 
@@ -586,8 +602,7 @@ class DatasetWriter(Draft):
             clean = True
         finally:
             try:
-                changed = (self._saved_views or frozenset()) != frozenset(self.views)
-                if changed or self._recording_xml is not None:
+                if self._is_unsaved():
                     self.save()
             finally:
                 self._closed = True
@@ -596,6 +611,14 @@ class DatasetWriter(Draft):
                 if self._frames is not None:
                     self._frames.close()
                 self._safety.end(clean=clean)
+
+    def _is_unsaved(self) -> bool:
+        """Tell whether the XML on disk says something else than what is known now."""
+        if self._recording_xml is not None:
+            return True
+        if self._saved_text is None and not self.views:
+            return False
+        return xml.serialise(self.describe()) != self._saved_text
 
     @property
     def closed(self) -> bool:

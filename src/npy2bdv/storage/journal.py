@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 from isal import isal_zlib
 
-from npy2bdv.errors import InUseError
+from npy2bdv.errors import InUseError, WriteError
 from npy2bdv.storage.save import move
 
 if TYPE_CHECKING:
@@ -67,16 +67,21 @@ class Lock:
     ------
     InUseError
         If another process is writing it.
+    WriteError
+        If the folder cannot be written to.
     """
 
     def __init__(self, pixels: Path) -> None:
-        self._lock = FileLock(pixels.with_name(pixels.name + ".lock"))
+        path = pixels.with_name(pixels.name + ".lock")
+        self._lock = FileLock(path)
         try:
             self._lock.acquire(blocking=False)
-        except Timeout:
-            raise InUseError(
-                f"{pixels} is being written by {_owner(pixels)}; wait until it has finished, or end it"
-            ) from None
+        except (Timeout, OSError) as error:
+            if path.is_file():
+                raise InUseError(
+                    f"{pixels} is being written by {_owner(pixels)}; wait until it has finished, or end it"
+                ) from None
+            raise WriteError(f"the folder {pixels.parent} cannot be written to ({error}); choose another") from error
 
     def release(self) -> None:
         """Remove the lock file and let go."""
