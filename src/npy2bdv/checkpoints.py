@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.rows import runs
-from npy2bdv.storage.journal import Journal, Lock, journal_path, planes_path
+from npy2bdv.storage.journal import Journal, Lock, planes_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,6 +69,11 @@ class Safety:
         assert self._journal is not None
         self._journal.add("full", {"view": view, "there": runs(there)})
 
+    def begun(self) -> None:
+        """Note that a checkpoint begins: what is complete by now is safe when it is done."""
+        assert self._journal is not None
+        self._journal.add("mark", {})
+
     def stored(self, view: ViewId, notes: list[ChunkNote]) -> None:
         """Note where compressed chunks went."""
         assert self._journal is not None
@@ -107,12 +112,6 @@ class Safety:
                 journal.close(remove=clean)
         self._journal = self._planes = None
         self._lock.release()
-
-
-def remove_leftovers(pixels: Path) -> None:
-    """Remove the journal that an earlier recording of this name left."""
-    for path in (journal_path(pixels), planes_path(pixels)):
-        path.unlink(missing_ok=True)
 
 
 class Clock:

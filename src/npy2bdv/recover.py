@@ -16,8 +16,8 @@ from npy2bdv.engine import Engine
 from npy2bdv.errors import NotFoundError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage import FORMATS, open_container
-from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records
-from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records, remove_leftovers
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.stream import ViewStream
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
                 engine.close()
             container.flush(sync=True)
         _write_xml(pixels, journal, found)
-        for leftover in (journal_path(pixels), planes_path(pixels)):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(pixels)
     finally:
         lock.release()
     return found
@@ -119,7 +118,8 @@ class _Journal:
         self.there: dict[ViewId, NDArray[np.bool_]] = {}
         self.complete: set[ViewId] = set()
         self.planes: dict[tuple[ViewId, int], NDArray[Any]] = {}
-        ended: set[ViewId] = set()
+        ended: dict[ViewId, NDArray[np.bool_]] = {}
+        settled: dict[ViewId, NDArray[np.bool_]] = {}
         waiting: set[tuple[ViewId, int]] = set()
         for kind, text, _ in records:
             view = ViewId(*text["view"]) if "view" in text else ViewId(0, 0)
@@ -127,17 +127,23 @@ class _Journal:
                 self.xml_name, self.recording_name = text["xml"], text["recording"]
             elif kind == "view":
                 self.depths[view] = max(text["shape"][0], self.depths.get(view, 0))
-                self.there.pop(view, None)
-                ended.discard(view)
+                for known in (self.there, ended, settled):
+                    known.pop(view, None)
+                self.complete.discard(view)
             elif kind == "gone":
                 self.depths.pop(view, None)
             elif kind == "full":
-                ended.add(view)
-                self.there[view] = _flags(text["there"])
+                ended[view] = _flags(text["there"])
+            elif kind == "mark":  # what has ended by now is safe when this checkpoint is done
+                settled.update(ended)
+                ended.clear()
             elif kind == "done":
-                self.complete |= ended
+                self.complete |= settled.keys()
+                self.there.update(settled)
+                settled.clear()
                 waiting = set()
                 for each, there, unfinished in text["views"]:
+                    self.complete.discard(ViewId(*each))
                     self.there[ViewId(*each)] = _flags(there)
                     waiting.update(
                         (ViewId(*each), z) for first, last in unfinished for z in range(first, last)
@@ -200,9 +206,11 @@ def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]
         for id_, setup in data.setups.items()
     }
     missing = (data.missing or frozenset()) | {view for view in lost if view.setup in setups}
-    data = replace(data, setups=setups, missing=missing - here)
+    data = replace(data, setups=setups, missing=missing - (here & data.registrations.keys()))
     if source != final:
         keep_backup(final)
+    for path in (final, early):
+        remove_temporaries(path)
     replace_file(final, xml.serialise(data))
     if source != final:
         source.unlink()

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv import dataset, xml
-from npy2bdv.checkpoints import remove_leftovers
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, WriteError
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, ViewId
 from npy2bdv.sources import open_source
 from npy2bdv.storage import FORMATS
-from npy2bdv.storage.journal import Lock
+from npy2bdv.storage.journal import Lock, remove_leftovers
 from npy2bdv.storage.save import keep_backup, move, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
 

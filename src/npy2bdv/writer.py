@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from npy2bdv import xml
-from npy2bdv.checkpoints import Clock, Safety, remove_leftovers, wait_for
+from npy2bdv.checkpoints import Clock, Safety, wait_for
 from npy2bdv.draft import Draft, DraftSetup, view_transforms
 from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
 from npy2bdv.errors import (
@@ -31,7 +31,8 @@ from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
 from npy2bdv.storage import FORMATS, create_container
 from npy2bdv.storage.frames import FrameTable, Gap
-from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.storage.journal import remove_leftovers
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ class DatasetWriter(Draft):
         try:
             path_pixels.unlink(missing_ok=True)
             remove_leftovers(path_pixels)
+            remove_temporaries(path_xml)
+            remove_temporaries(path_xml.with_suffix(".recording.xml"))
             self.container = create_container(format, path_pixels)
         except BaseException:
             self._safety.end(clean=True)
@@ -235,7 +238,7 @@ class DatasetWriter(Draft):
         recording = self._recording_xml or path_xml
         self._safety.begin({"format": format, "xml": path_xml.name, "recording": recording.name})
         self._saved_views: frozenset[ViewId] | None = None
-        self._saved_text: bytes | None = None
+        self._saved: SpimData | None = None
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
         self._checkpointing = threading.Lock()
@@ -357,7 +360,7 @@ class DatasetWriter(Draft):
         return Hooks(
             chunks=partial(self._safety.stored, view),
             frame=partial(self._note_frame, view),
-            taken=partial(self._taken, view),
+            taken=partial(self._plane_came, view),
             closed=partial(self._stream_closed, view),
         )
 
@@ -478,7 +481,8 @@ class DatasetWriter(Draft):
             self._recording_xml = None
 
     def _save_to(self, path: Path) -> None:
-        text = xml.serialise(self.describe())
+        described = self.describe()
+        text = xml.serialise(described)
         if path == self.path_xml and path not in self._backed_up:  # once per session
             keep_backup(path)
             self._backed_up.add(path)
@@ -486,7 +490,7 @@ class DatasetWriter(Draft):
             self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
         replace_file(path, text)
         self._saved_views = frozenset(self.views)
-        self._saved_text = text
+        self._saved = described
 
     def stats(self) -> Stats:
         """Return how the recording goes: frames, bytes, rate, how full the buffers are."""
@@ -545,7 +549,7 @@ class DatasetWriter(Draft):
                 for view in views
             }
 
-    def _taken(self, view: ViewId) -> None:
+    def _plane_came(self, view: ViewId) -> None:
         """See to the clock; take a stream that was let go of back when more comes into it."""
         stream = self._held.get(view)
         if stream is not None and not stream.is_closed:
@@ -613,12 +617,17 @@ class DatasetWriter(Draft):
                 self._safety.end(clean=clean)
 
     def _is_unsaved(self) -> bool:
-        """Tell whether the XML on disk says something else than what is known now."""
+        """Tell whether setups, views or transforms are others than in the XML on disk."""
         if self._recording_xml is not None:
             return True
-        if self._saved_text is None and not self.views:
-            return False
-        return xml.serialise(self.describe()) != self._saved_text
+        saved, now = self._saved, self.describe()
+        if saved is None:
+            return bool(self.views)
+        return (saved.setups, saved.missing, saved.registrations) != (
+            now.setups,
+            now.missing,
+            now.registrations,
+        )
 
     @property
     def closed(self) -> bool:

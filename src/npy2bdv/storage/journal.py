@@ -60,6 +60,17 @@ def planes_path(pixels: Path) -> Path:
     return pixels.with_name(pixels.name + ".planes")
 
 
+def remove_leftovers(pixels: Path) -> None:
+    """Remove the journal of an earlier recording of this name."""
+    planes = planes_path(pixels)
+    for path in (journal_path(pixels), planes, _fresh(planes)):
+        path.unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
+
+
 class Lock:
     """Marks a dataset as being written by this process.
 
@@ -81,7 +92,9 @@ class Lock:
                 raise InUseError(
                     f"{pixels} is being written by {_owner(pixels)}; wait until it has finished, or end it"
                 ) from None
-            raise WriteError(f"the folder {pixels.parent} cannot be written to ({error}); choose another") from error
+            raise WriteError(
+                f"the folder {pixels.parent} cannot be written to ({error}); choose another"
+            ) from error
 
     def release(self) -> None:
         """Remove the lock file and let go."""
@@ -132,7 +145,7 @@ class Journal:
     def replace(self, records: Iterable[tuple[str, dict[str, Any], Payload]]) -> None:
         """Write other records in place of all, so that a kill leaves the old or the new ones."""
         with self._guard:
-            fresh = Journal(self.path.with_name(self.path.name + ".new"))
+            fresh = Journal(_fresh(self.path))
             for kind, text, data in records:
                 fresh.add(kind, text, data)
             fresh.close(remove=False)

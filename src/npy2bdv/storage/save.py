@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 import time
@@ -45,6 +46,12 @@ def replace_file(path: Path, text: bytes) -> Path:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what a kill within `replace_file` left."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> None:

@@ -1,0 +1,287 @@
+"""Recordings that are killed: what a checkpoint acknowledged is there, as the file lies or after `recover`.
+
+Each test starts this file as a program that records and tells of its checkpoints, and kills it at some instant.
+"""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import npy2bdv
+from npy2bdv.errors import FormatError, NotFoundError
+from npy2bdv.model.spimdata import ViewId
+from npy2bdv.storage.journal import journal_path, read_records
+
+HEIGHT, WIDTH = 50, 70
+CHUNK = (4, 32, 32)
+DEPTH = 150
+SHORT = 10
+"""Planes of the stacks of a time lapse."""
+LEVELS = ((1, 1, 1), (2, 2, 2), (4, 4, 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is recorded, and how."""
+
+    how: Literal["planes", "blocks", "unknown length", "time lapse", "classic", "given up", "replaced"]
+    compression: Literal["gzip"] | None = None
+    levels: int = 1
+    views: int = 1
+    clock: bool = False
+    """Checkpoints come by time alone."""
+    existing: bool = False
+    """A dataset of the same name is being replaced."""
+
+    def __str__(self) -> str:
+        words = [self.how, self.compression or "raw", f"{self.levels} levels", f"{self.views} views"]
+        return ", ".join(words + ["by time"] * self.clock + ["replacing"] * self.existing)
+
+
+@cache
+def plane(view: ViewId, z: int) -> NDArray[np.uint16]:
+    seed = z * 131 + view.setup * 17 + view.time * 7919
+    pixels = (np.arange(HEIGHT * WIDTH) * 40503 + seed * 257) % 65521 % (1000 + seed % 1000)
+    return pixels.reshape(HEIGHT, WIDTH).astype("uint16") + np.uint16(1)
+
+
+def sequence(job: Job) -> list[int]:
+    """The planes of each view in the order in which they come."""
+    if job.how in ("time lapse", "classic"):
+        return list(range(SHORT))
+    if job.how != "blocks":
+        return list(range(DEPTH))
+    rng = random.Random(0)
+    starts = [0, *sorted(rng.sample(range(1, DEPTH), DEPTH // 3)), DEPTH]
+    blocks = [list(range(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+    rng.shuffle(blocks)
+    return [z for block in blocks for z in block]
+
+
+# ------------------------------------------------------------------------------------- the killed program
+
+
+def record(path: Path, job: Job) -> None:
+    options: dict[str, Any] = {"compression": job.compression, "overwrite": job.existing}
+    if job.how == "classic":
+        record_classic(path, job)
+        return
+    writer = npy2bdv.create(
+        path,
+        levels=LEVELS[: job.levels],
+        chunks=CHUNK,
+        checkpoint_seconds=0.02 if job.clock else 1000,
+        **options,
+    )
+    depth = SHORT if job.how == "time lapse" else None if job.how == "unknown length" else DEPTH
+    setups = [writer.add_setup(shape=(depth, HEIGHT, WIDTH), channel=i) for i in range(job.views)]
+    if job.how == "time lapse":
+        for t in range(60):
+            for setup in setups:
+                with writer.stream(setup=setup, time=t) as view:
+                    for z in range(SHORT):
+                        view.append(plane(ViewId(t, setup), z))
+                        tell(writer, job, 7 * t + 3 * setup + z, every=4)
+        return
+    if job.how in ("given up", "replaced"):
+        for setup in setups:
+            with writer.stream(setup=setup) as view:
+                for z in range(DEPTH if job.how == "replaced" else 30):
+                    view.append(plane(ViewId(9, 9), z))
+                if job.how == "given up":
+                    writer.checkpoint()
+                    view.abort()
+        writer.checkpoint()
+    views = [writer.stream(setup=setup, replace_view=job.how == "replaced") for setup in setups]
+    order = sequence(job)
+    done = 0
+    while done < DEPTH:
+        step = run_length(order, done) if job.how == "blocks" else 1
+        for view, setup in zip(views, setups, strict=True):
+            id_ = ViewId(0, setup)
+            if job.how == "blocks":
+                view.put(np.stack([plane(id_, z) for z in order[done : done + step]]), order[done])
+            else:
+                view.append(plane(id_, order[done]))
+        done += step
+        tell(writer, job, done, every=3)
+
+
+def run_length(order: Sequence[int], start: int) -> int:
+    """How many planes from `start` on follow one another."""
+    run = 1
+    while start + run < len(order) and order[start + run] == order[start] + run:
+        run += 1
+    return run
+
+
+def record_classic(path: Path, job: Job) -> None:
+    writer = npy2bdv.BdvWriter(
+        str(path.with_suffix(".h5")),
+        subsamp=LEVELS[: job.levels],
+        blockdim=(CHUNK,),
+        compression=job.compression,
+        nchannels=job.views,
+        overwrite=job.existing,
+    )
+    for t in range(60):
+        for setup in range(job.views):
+            id_ = ViewId(t, setup)
+            if t % 2:
+                stack = np.stack([plane(id_, z) for z in range(SHORT)])
+                writer.append_view(stack, time=t, channel=setup)
+                tell(writer, job, t, every=1)
+                continue
+            writer.append_view(None, virtual_stack_dim=(SHORT, HEIGHT, WIDTH), time=t, channel=setup)
+            for z in range(SHORT):
+                writer.append_plane(plane(id_, z), z=z, time=t, channel=setup)
+                tell(writer, job, z, every=3)
+
+
+def tell(writer: npy2bdv.DatasetWriter | npy2bdv.BdvWriter, job: Job, count: int, *, every: int) -> None:
+    """Make a checkpoint now and then, and say so before and after."""
+    if count % every:
+        return
+    print("going on", flush=True)
+    if job.clock:
+        time.sleep(0.002)
+    else:
+        acknowledged = writer.checkpoint()
+        print(json.dumps([[*view, planes] for view, planes in acknowledged.items()]), flush=True)
+
+
+# ----------------------------------------------------------------------------------------------- the tests
+
+JOBS = (
+    Job(how="planes"),
+    Job(how="planes", levels=3, views=3),
+    Job(how="planes", levels=2, clock=True),
+    Job(how="planes", compression="gzip", levels=3, views=2),
+    Job(how="planes", compression="gzip", levels=2, clock=True, existing=True),
+    Job(how="blocks", levels=2, views=2),
+    Job(how="blocks", compression="gzip", levels=3),
+    Job(how="unknown length", levels=3),
+    Job(how="unknown length", compression="gzip", levels=2),
+    Job(how="time lapse", levels=2, views=2, existing=True),
+    Job(how="time lapse", compression="gzip", levels=2, views=2),
+    Job(how="classic", levels=2, views=2),
+    Job(how="classic", compression="gzip", levels=3),
+    Job(how="given up", levels=2),
+    Job(how="given up", compression="gzip"),
+    Job(how="replaced", compression="gzip", levels=2, views=2),
+)
+
+
+def killed(path: Path, job: Job, seed: int) -> dict[ViewId, set[int]]:
+    """Start a recording, kill it at some instant; return the planes that it said were safe."""
+    rng = random.Random(f"{job} {seed}")
+    words = [sys.executable, __file__, str(path), json.dumps(asdict(job))]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
+    time.sleep(rng.random() * rng.choice((0.001, 0.01)))
+    process.kill()
+    lines += process.communicate()[0].splitlines()
+    assert process.returncode != 1, "the recording itself failed"
+    if job.clock:
+        done = [
+            each.text["views"]
+            for each in read_records(journal_path(path.with_suffix(".h5")))
+            if each.kind == "done"
+        ]
+        last = [(view, sum(stop - start for start, stop in there)) for view, there, _ in (done or [[]])[-1]]
+    else:
+        said = [line for line in lines if line.startswith("[") and line.strip().endswith("]]")]
+        last = [(view, planes) for *view, planes in (json.loads(said[-1]) if said else [])]
+    order = sequence(job)
+    return {ViewId(*view): set(order[:planes]) for view, planes in last}
+
+
+def full_rows(planes: Iterable[int], depth: int) -> set[int]:
+    there = set(planes)
+    rows = (range(start, min(start + CHUNK[0], depth)) for start in range(0, depth, CHUNK[0]))
+    return {z for row in rows if there.issuperset(row) for z in row}
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.iterdir() if path.suffix != ".lock")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("job", JOBS, ids=str)
+def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path) -> None:
+    path_xml = tmp_path / "a.xml"
+    path_h5 = path_xml.with_suffix(".h5")
+    if job.existing:
+        with npy2bdv.create(path_xml) as writer:
+            writer.write(np.ones((1, 2, 3), "uint16"), setup=writer.add_setup(shape=(1, 2, 3)))
+    acknowledged = killed(path_xml, job, seed)
+    early_xml = tmp_path / "a.recording.xml"
+    try:
+        safe_as_it_lies(path_h5, job, acknowledged)
+    except (OSError, KeyError, RuntimeError):
+        before = fingerprint(tmp_path)
+        with pytest.raises(FormatError):
+            npy2bdv.recover(path_xml)
+        assert fingerprint(tmp_path) == before
+        if job.compression is None:
+            raise
+        print("TORN", job, seed)
+        return
+    if acknowledged:
+        assert early_xml.is_file() == job.existing
+        with npy2bdv.open(early_xml if job.existing else path_xml) as dataset:
+            for id_, planes in acknowledged.items():
+                view = dataset.view(time=id_.time, setup=id_.setup)
+                for z in planes if job.compression is None else full_rows(planes, view.shape[0]):
+                    np.testing.assert_array_equal(view[z], plane(id_, z))
+
+    report = {each.view: each for each in npy2bdv.recover(path_xml)}
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.xml", "a.xml~1", "a.h5"}
+    with npy2bdv.open(path_xml) as dataset:
+        for id_, planes in acknowledged.items():
+            view = dataset.view(time=id_.time, setup=id_.setup)
+            assert report[id_].planes >= len(planes)
+            pixels = view[...]
+            for z in planes:
+                np.testing.assert_array_equal(pixels[z], plane(id_, z))
+        for view in dataset.views():
+            pixels = view[...]
+            for level, factors in enumerate(LEVELS[: job.levels]):
+                np.testing.assert_array_equal(
+                    view.level(level)[...], npy2bdv.downsample(pixels, factors), err_msg=f"{view}, {factors}"
+                )
+            missing = {z for start, stop in report[view.id].missing for z in range(start, stop)}
+            assert report[view.id].planes == len(pixels) - len(missing)
+            for z in set(range(len(pixels))) - missing:
+                np.testing.assert_array_equal(pixels[z], plane(view.id, z))
+    with pytest.raises(NotFoundError, match="no journal .* closed cleanly"):
+        npy2bdv.recover(path_xml)
+
+
+def safe_as_it_lies(path: Path, job: Job, acknowledged: dict[ViewId, set[int]]) -> None:
+    """Look with h5py alone."""
+    with h5py.File(path, "r") as file:
+        for id_, planes in acknowledged.items():
+            cells = file[f"t{id_.time:05d}/s{id_.setup:02d}/0/cells"]
+            for z in planes if job.compression is None else full_rows(planes, len(cells)):
+                np.testing.assert_array_equal(cells[z].view("uint16"), plane(id_, z))
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]), Job(**json.loads(sys.argv[2])))
+    time.sleep(60)  # until it is killed
