@@ -106,12 +106,9 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
 
 
 def _resolve(folder: Path, text: str) -> Path:
-    """Return a path that an XML names; without type="relative" Java takes it from where it runs, nobody means that."""
-    return (
-        Path(url2pathname(urlsplit(text).path))
-        if text.startswith("file:")
-        else folder / text.replace("\\", "/")
-    )
+    """Return a path that an XML names. One without a type counts as relative, though not for Java."""
+    is_uri = text.startswith("file:")
+    return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
 
 
 class Dataset:
