@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from npy2bdv import xml
-from npy2bdv.checkpoints import Clock, Safety, remove_leftovers, wait_for
+from npy2bdv.checkpoints import Clock, Safety, wait_for
 from npy2bdv.draft import Draft, DraftSetup, view_transforms
 from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
 from npy2bdv.errors import (
@@ -31,7 +31,8 @@ from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
 from npy2bdv.storage import FORMATS, create_container
 from npy2bdv.storage.frames import FrameTable, Gap
-from npy2bdv.storage.save import keep_backup, replace_file
+from npy2bdv.storage.journal import remove_leftovers
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ class DatasetWriter(Draft):
         try:
             path_pixels.unlink(missing_ok=True)
             remove_leftovers(path_pixels)
+            remove_temporaries(path_xml)
+            remove_temporaries(path_xml.with_suffix(".recording.xml"))
             self.container = create_container(format, path_pixels)
         except BaseException:
             self._safety.end(clean=True)
