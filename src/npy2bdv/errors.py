@@ -2,7 +2,7 @@
 
 BdvError
 ├── InvalidInputError   (ValueError)         an argument that cannot be right
-├── InvalidTypeError    (TypeError)          an argument of a kind that is not taken
+├── InvalidTypeError    (TypeError, ValueError) an argument of a kind that is not taken
 ├── NotInDatasetError   (LookupError family) a view, level, plane or attribute that is not there
 │   ├── MissingKeyError     (KeyError)
 │   └── OutOfRangeError     (IndexError)
@@ -25,7 +25,7 @@ class InvalidInputError(BdvError, ValueError):
     """An argument that cannot be right: wrong shape, NaN, a factor below 1."""
 
 
-class InvalidTypeError(BdvError, TypeError):
+class InvalidTypeError(BdvError, TypeError, ValueError):
     """An argument of a kind that is not taken: a pixel type that the format lacks."""
 
 

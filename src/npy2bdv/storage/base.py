@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from npy2bdv.errors import InvalidInputError
+from npy2bdv.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +64,8 @@ class FormatCard:
         """
         if isinstance(compression, Codec):
             return compression
-        name, level = (compression, None) if not isinstance(compression, tuple) else compression
+        parts: Any = tuple(compression) if isinstance(compression, (tuple, list)) else (compression, None)
+        name, level = parts if len(parts) == 2 else (str(parts), None)
         name = "none" if name is None else name
         if name not in self.codecs:
             raise InvalidInputError(
@@ -82,11 +83,13 @@ class FormatCard:
 
         Raises
         ------
+        InvalidTypeError
+            If the pixel type is not known to the format.
         InvalidInputError
-            If the pixel type is not known to the format, or a chunk is too large for it.
+            If a chunk is too large for it.
         """
         if dtype.name not in self.pixel_types:
-            raise InvalidInputError(
+            raise InvalidTypeError(
                 f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
                 + ", ".join(self.pixel_types)
             )

@@ -17,6 +17,7 @@ from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundEr
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, Payload
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
+from npy2bdv.storage.direct import can_read, is_faster, read_region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -155,6 +156,8 @@ class Hdf5Container:
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
                 f"(no {_cells_path(view, level)}, or the file it links to is gone)"
             ) from None
+        if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
+            raise FormatError(f"{self.path}: {_cells_path(view, level)} is no image (a 3-D dataset)")
         return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype))
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
@@ -330,6 +333,7 @@ class Hdf5Level:
         self._cells = cells
         self._file = cells.file.id
         self._filters = _filters_of(cells)
+        self._direct = can_read(cells)
         self.dtype = dtype
         self.shape: Zyx = cells.shape
         self.chunk: Zyx = cells.chunks or cells.shape
@@ -342,7 +346,10 @@ class Hdf5Level:
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region."""
         try:
-            pixels: NDArray[Any] = self._cells[region]
+            if self._direct and is_faster(self._cells, region):
+                pixels = read_region(self._cells, region)
+            else:
+                pixels = self._cells[region]
         except OSError as error:
             raise FormatError(
                 f"{self._cells.file.filename}{self._cells.name} cannot be read ({error}); the file is "
