@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from concurrent.futures import wait
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from npy2bdv.rows import ChunkNote
     from npy2bdv.storage.base import LevelArray
     from npy2bdv.stream import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 _LOG_LIMIT = 64 * 2**20
 
@@ -128,25 +130,43 @@ class Clock:
         self._on_stats = on_stats
         self._seconds = seconds
         self._checkpoint = checkpoint
-        self._over = threading.Event()
+        self._asked = threading.Event()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="npy2bdv-clock", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         last, seen = time.monotonic(), 0
-        while not self._over.wait(min(0.5, self._seconds)):
+        while True:
+            asked = self._asked.wait(min(0.5, self._seconds))
+            if self._over:
+                return
+            self._asked.clear()
             stats = self._engine.stats()
-            frames = stats.frames
-            if self._on_stats is not None:
-                self._on_stats(stats)
-            if time.monotonic() - last >= self._seconds and frames != seen:
-                with contextlib.suppress(Exception):  # it surfaces in the next call of the caller
+            self._show(stats)
+            if asked or (time.monotonic() - last >= self._seconds and stats.frames != seen):
+                try:
                     self._checkpoint()
-                last, seen = time.monotonic(), frames
+                except Exception:  # a recording goes on; what its threads met surfaces in the caller's next call
+                    logger.warning("a checkpoint failed", exc_info=True)
+                last, seen = time.monotonic(), stats.frames
+
+    def _show(self, stats: Stats) -> None:
+        if self._on_stats is not None:
+            try:
+                self._on_stats(stats)
+            except Exception:
+                logger.exception("on_stats failed; it is not called again")
+                self._on_stats = None
+
+    def hurry(self) -> None:
+        """Ask for a checkpoint now. Returns at once."""
+        self._asked.set()
 
     def stop(self) -> None:
         """End the thread."""
-        self._over.set()
+        self._over = True
+        self._asked.set()
         self._thread.join()
 
 

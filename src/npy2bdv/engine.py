@@ -255,11 +255,25 @@ class Engine:
 
         return pool.submit(guarded)
 
-    def drain(self, stream: Client | None = None) -> None:
-        """Wait until everything handed over (for one view, or all) is in the container."""
+    def drain(self, stream: Client | None = None, deadline: float | None = None) -> None:
+        """Wait until everything handed over (for one view, or all) is in the container.
+
+        Raises
+        ------
+        QueueFull
+            If it is not before the deadline.
+        """
+        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
         with self._changed:
-            self._changed.wait_for(lambda: (self._jobs if stream is None else stream.jobs) == 0)
+            idle = self._changed.wait_for(
+                lambda: (self._jobs if stream is None else stream.jobs) == 0, patience
+            )
         self.check()
+        if not idle:
+            raise QueueFull(
+                "the plane belongs to a row that is being written; this frame was not taken: wait longer, "
+                "raise max_memory, or give planes in order"
+            )
 
     def barrier(self) -> None:
         """Wait until the pieces handed to the writer thread so far are in the container."""

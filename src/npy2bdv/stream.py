@@ -339,12 +339,14 @@ class ViewStream:
             )
         if stop > self.shape[0]:
             self._grow(stop)
-        if whole and self._is_fresh(z, stop):
+        if deadline is not None:
+            self._make_room(z, stop, deadline)
+        if whole and self._is_fresh(z, stop) and deadline is None:
             self._send_block(block, z)
         else:
             for row in range(z // self._depth, (stop - 1) // self._depth + 1):
                 start, end = max(z, row * self._depth), min(stop, (row + 1) * self._depth)
-                state = self._open(row, deadline)
+                state = self._open(row)
                 self._fill(row, state, block[start - z : end - z], (start, y, x), whole=whole, copy=copy)
         self._next = stop
         self._engine.took(len(block), block.nbytes)
@@ -395,12 +397,23 @@ class ViewStream:
         if not state.held and self._there[self._planes(row)].all():
             self._send_row(row)
 
-    def _open(self, row: int, deadline: float | None) -> Row:
+    def _make_room(self, z: int, stop: int, deadline: float) -> None:
+        """See to it that planes can be taken without waiting, before any of them is."""
+        rows = range(z // self._depth, (stop - 1) // self._depth + 1)
+        fresh = [row for row in rows if row not in self._rows]
+        self._engine.wait_for_room(len(fresh) * self._row_bytes, deadline)
+        if self._full is not None and any(self._there[self._planes(row)].any() for row in fresh):
+            self._engine.drain(self, deadline)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self._depth * math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def _open(self, row: int) -> Row:
         key = (id(self), row)
         state = self._rows.get(row)
         if state is None:
-            nbytes = self._depth * math.prod(self.shape[1:]) * self.dtype.itemsize
-            self._engine.wait_for_room(nbytes, deadline)
+            self._engine.wait_for_room(self._row_bytes)
             state = self._rows[row] = Row(self._engine, self._depth, self.shape[1:], self.dtype)
             if self._full is not None and self._there[self._planes(row)].any():
                 self._engine.drain(self)

@@ -219,8 +219,11 @@ class DatasetWriter(Draft):
         try:
             path_pixels.unlink(missing_ok=True)
             remove_leftovers(path_pixels)
-            remove_temporaries(path_xml)
-            remove_temporaries(path_xml.with_suffix(".recording.xml"))
+            for path in (path_xml, path_xml.with_suffix(".recording.xml")):
+                remove_temporaries(path)
+            if overwrite:  # what belongs to the pixels that are gone
+                path_xml.with_suffix(".recording.xml").unlink(missing_ok=True)
+                path_xml.with_suffix(".frames.csv").unlink(missing_ok=True)
             self.container = create_container(format, path_pixels)
         except BaseException:
             self._safety.end(clean=True)
@@ -321,12 +324,16 @@ class DatasetWriter(Draft):
             raise ExistsError(
                 f"time point {time} of setup {setup} was written already; a view is written once"
             )
+        if known.open_ended:
+            self._check_alone(view)
         own = None if transform is None else view_transforms(transform)
         # no checkpoint that began before may speak for the new view
         with self._checkpointing, self._engine.door():
             self._settle_full()
             if view in self._streams:
                 self._streams.pop(view).abort()
+            elif view in self.views:
+                self._engine.drain()
             shape, pyramid = known.shape, known.pyramid
             arrays = self._declare(view, known)
             stream = ViewStream(
@@ -341,6 +348,15 @@ class DatasetWriter(Draft):
             if self._saved_views is None:
                 self._save_to(self._recording_xml or self.path_xml)
         return stream
+
+    def _check_alone(self, view: ViewId) -> None:
+        """Refuse a second view of unknown length before the first has fixed it."""
+        for other, stream in self._streams.items():
+            if other.setup == view.setup and other != view and not stream.is_closed:
+                raise InvalidInputError(
+                    f"setup {view.setup} has no number of planes yet, time point {other.time} is still being "
+                    "recorded and will fix it: complete that view first, or add the setup with its number of planes"
+                )
 
     def _declare(self, view: ViewId, known: DraftSetup) -> tuple[LevelArray, ...]:
         """Create the images of a view; those of one that was given up serve again, where they are alike."""
@@ -407,6 +423,7 @@ class DatasetWriter(Draft):
         return self._streams[view]
 
     def _reopened(self, view: ViewId, there: NDArray[np.bool_] | None) -> ViewStream:
+        self._engine.drain()  # an earlier stream of the view may not have been stored yet
         known = self.known(view.setup)
         arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
         levels = list(zip(known.pyramid.factors, arrays, strict=True))
@@ -521,7 +538,8 @@ class DatasetWriter(Draft):
             with self._engine.door():
                 self._check_open()
                 self._next_checkpoint = self._engine.stats().bytes_in + self._checkpoint_bytes
-                views = dict.fromkeys(self.views, 0)
+                views = tuple(self.views)
+                incomplete = dict(self._incomplete)
                 log_all = self._safety.log_is_long
                 in_place = self.container.in_place(self._codec)
                 self._safety.begun()
@@ -542,10 +560,10 @@ class DatasetWriter(Draft):
             if self._saved_views != frozenset(views):
                 self._save_to(self._recording_xml or self.path_xml)
             self._safety.acknowledge(parts, sync=sync)
+            there = {view: part.planes_there for view, part in parts.items()}
+            there = {**incomplete, **there}
             return {
-                view: int(parts[view].planes_there.sum())
-                if view in parts
-                else self.known(view.setup).pyramid.shape[0]
+                view: int(there[view].sum()) if view in there else self.known(view.setup).pyramid.shape[0]
                 for view in views
             }
 
@@ -555,7 +573,7 @@ class DatasetWriter(Draft):
         if stream is not None and not stream.is_closed:
             self._streams.setdefault(view, stream)
         if self._engine.stats().bytes_in >= self._next_checkpoint:
-            self.checkpoint()
+            self._clock.hurry()  # a camera's thread does not wait for the disk
 
     def store(self) -> None:
         """Store what has come so far in the container, where h5py finds it; lower levels may lag behind."""
@@ -611,10 +629,15 @@ class DatasetWriter(Draft):
             finally:
                 self._closed = True
                 self._engine.close()
-                self.container.close()
-                if self._frames is not None:
-                    self._frames.close()
-                self._safety.end(clean=clean)
+                try:
+                    self.container.close()
+                except BaseException:
+                    clean = False
+                    raise
+                finally:
+                    if self._frames is not None:
+                        self._frames.close()
+                    self._safety.end(clean=clean)
 
     def _is_unsaved(self) -> bool:
         """Tell whether setups, views or transforms are others than in the XML on disk."""
