@@ -221,6 +221,7 @@ def plot(results: Sequence[Result], everyone: Sequence[Candidate], path: Path, t
     axes.set_xscale("log")
     axes.set_yticks(ticks, [result.job.title for result in shown])
     axes.set_ylim(y - 0.5, -1)
+    axes.set_xlim(right=1.5 * axes.get_xlim()[1])
     axes.set_xlabel(f"MB/s of pixels, buffered, median and range (dotted: a camera at full rate, {CAMERA})")
     handles = [axes.barh(-9, 1, color=colours[c.name], label=c.label) for c in everyone]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, title=title)
