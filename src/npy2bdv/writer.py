@@ -32,7 +32,7 @@ from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, V
 from npy2bdv.storage import FORMATS, create_container
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
-from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
@@ -560,6 +560,8 @@ class DatasetWriter(Draft):
             if self._saved_views != frozenset(views):
                 self._save_to(self._recording_xml or self.path_xml)
             self._safety.acknowledge(parts, sync=sync)
+            if sync:
+                sync_folder(self.path_pixels.parent)
             there = {view: part.planes_there for view, part in parts.items()}
             there = {**incomplete, **there}
             return {

@@ -68,6 +68,16 @@ def move(source: Path, target: Path) -> None:
             return
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk. Windows has no such call, and keeps them in its log."""
+    if os.name != "nt":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def keep_backup(path: Path) -> None:
     """Copy a file to ``NAME~1`` and move the earlier ones up, to ``NAME~5``, as BigStitcher does.
 
