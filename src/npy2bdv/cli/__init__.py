@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status
-        0; or 1 where something was wrong, which one line on stderr explains; or 130 after Ctrl-C.
+        0; or 1 where something was wrong, which one line on stderr explains; or 130 after Ctrl-C; or 2 where
+        arguments cannot be read, or the answer is no (`speedtest`).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a label may have letters that a console or pipe lacks
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in tokens or bool(os.environ.get("NPY2BDV_DEBUG"))
     command, arguments, _ = _app().parse_args([token for token in tokens if token != "--debug"])
     try:
-        command(*arguments.args, **arguments.kwargs)
+        status: int | None = command(*arguments.args, **arguments.kwargs)
     except (BdvError, OSError) as error:
         if debug:
             raise
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write("npy2bdv: interrupted\n")
         return INTERRUPTED
-    return 0
+    return status or 0
 
 
 def _app() -> App:
@@ -59,6 +60,8 @@ def _app() -> App:
     from npy2bdv.cli.convert import convert
     from npy2bdv.cli.demo import demo
     from npy2bdv.cli.info import info
+    from npy2bdv.cli.recover import recover
+    from npy2bdv.cli.speedtest import speedtest
 
     app = App(
         name="npy2bdv",
@@ -66,8 +69,8 @@ def _app() -> App:
         "With --debug (or NPY2BDV_DEBUG=1 in the environment) an error shows its whole traceback.",
         version=lambda: f"npy2bdv {version('npy2bdv')}",
         version_flags=["--version"],
-        help_format="plaintext",
+        help_format="markdown",
     )
-    for command in (demo, convert, info):
+    for command in (demo, convert, info, speedtest, recover):
         app.command(command)
     return app

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 from npy2bdv.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from npy2bdv.draft import Chunks, Levels
+    from typing import Literal
+
+    from npy2bdv.model.pyramid import Zyx
     from npy2bdv.writer import Compression
 
 
-def levels(text: str) -> Levels:
+def levels(text: str) -> tuple[Zyx, ...] | Literal["auto"]:
     """Read "auto", "none" (the full resolution only) or factors such as "1,1,1 1,2,2"."""
     if text == "none":
         return ((1, 1, 1),)
     return "auto" if text == "auto" else _triples(text, "--levels")
 
 
-def chunks(text: str | None) -> Chunks | None:
+def chunks(text: str | None) -> tuple[Zyx, ...] | None:
     """Read blocks such as "4,256,256", one or several; None is that of the format."""
     return None if text is None else _triples(text, "--chunks")
 
@@ -44,13 +46,18 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     return found
 
 
-def _triples(text: str, option: str) -> tuple[tuple[int, ...], ...]:
+def _triples(text: str, option: str) -> tuple[Zyx, ...]:
     try:
-        rows = tuple(tuple(int(number) for number in row.split(",")) for row in text.split())
+        rows = tuple(_triple(row) for row in text.split())
     except ValueError:
         rows = ()
-    if not rows or any(len(row) != 3 for row in rows):
+    if not rows:
         raise InvalidInputError(
             f'{option} {text!r} is not understood; write integers z,y,x for each level: "1,1,1 1,2,2"'
         )
     return rows
+
+
+def _triple(text: str) -> Zyx:
+    z, y, x = map(int, text.split(","))
+    return z, y, x
