@@ -42,6 +42,7 @@ class MemoryLevel:
         self.nbytes_on_disk = 0
         self.puts = 0
         self.is_compressed = False
+        self.compression = "none"
         self._grid = tuple(-(-n // c) for n, c in zip(shape, chunk, strict=True))
         self._pixels = np.zeros([n * c for n, c in zip(self._grid, chunk, strict=True)], dtype)
         self._busy = threading.Lock()

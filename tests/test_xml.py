@@ -326,7 +326,7 @@ _SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filt
 
 
 @given(_datasets())
-@settings(max_examples=50, deadline=None, suppress_health_check=_SLOW_DATA)
+@settings(max_examples=25, deadline=None, suppress_health_check=_SLOW_DATA)
 def test_values_are_read_back_as_they_were(data: SpimData) -> None:
     found = xml.parse(xml.serialise(data))
     assert found == data
