@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -49,6 +50,7 @@ _VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
 
 # Chunks of one plane's row stay in memory, so that reading plane by plane decodes each chunk once.
 _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
+_LEVELS_KEPT = 4
 
 
 def _setup_path(setup: int) -> str:
@@ -77,6 +79,10 @@ class Hdf5Container:
         self._closed = False
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
+        self._factors: dict[int, tuple[tuple[float, float, float], ...]] = {}
+        self._levels: OrderedDict[tuple[ViewId, int], Hdf5Level] = OrderedDict()
+        """Levels read last, which keep their decoded chunks."""
+        self._described: dict[int, tuple[Any, ...]] = {}
         self._handle: h5py.File | None = self._opened()
 
     def _opened(self) -> h5py.File:
@@ -119,16 +125,21 @@ class Hdf5Container:
         return self._handle
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_mode": "r", "_closed": self._closed, "_handle": None}
+        fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
+        return {"path": self.path, "_mode": "r", "_closed": self._closed, "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
 
     def factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
         """Return the downsampling factors (z, y, x) of the levels of a setup."""
-        name = f"{_setup_path(setup)}/resolutions"
-        if name not in self.file:
-            raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
-        return tuple((float(z), float(y), float(x)) for x, y, z in np.atleast_2d(self.file[name][()]))
+        known = self._factors.get(setup) if self._mode == "r" and not self._closed else None
+        if known is None:
+            name = f"{_setup_path(setup)}/resolutions"
+            if name not in self.file:
+                raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
+            rows = np.atleast_2d(self.file[name][()])
+            known = self._factors[setup] = tuple((float(z), float(y), float(x)) for x, y, z in rows)
+        return known
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
@@ -149,6 +160,16 @@ class Hdf5Container:
 
     def level(self, view: ViewId, level: int) -> Hdf5Level:
         """Return one level of a view."""
+        known = self._levels.get((view, level)) if self._mode == "r" and not self._closed else None
+        if known is None:
+            known = self._open_level(view, level)
+            if self._mode == "r":
+                self._levels[view, level] = known
+                if len(self._levels) > _LEVELS_KEPT:
+                    self._levels.popitem(last=False)
+        return known
+
+    def _open_level(self, view: ViewId, level: int) -> Hdf5Level:
         try:
             cells = self.file[_cells_path(view, level)]
         except KeyError:
@@ -158,7 +179,7 @@ class Hdf5Container:
             ) from None
         if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
             raise FormatError(f"{self.path}: {_cells_path(view, level)} is no image (a 3-D dataset)")
-        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype))
+        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id)
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
         """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""
@@ -196,7 +217,7 @@ class Hdf5Container:
             else:
                 end = self.file.id.get_filesize()
                 cells = self._create_cells(view, level, pyramid, dtype, codec)
-                levels.append(Hdf5Level(cells, dtype))
+                levels.append(Hdf5Level(cells, dtype, self.file.id))
                 levels[-1].clear_used_space(end)
             chunks.append(cells.chunks or cells.shape)
         self._describe_setup(view.setup, pyramid, tuple(chunks), dtype)
@@ -208,19 +229,20 @@ class Hdf5Container:
         shape = pyramid.level_shape(level)
         z, y, x = pyramid.chunks[level]
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        # a block wider than the image would only store zeros; its depth stays, so that stacks can grow
+        properties.set_chunk((z, min(y, shape[1]), min(x, shape[2])))
         if self.in_place(codec):
             properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        return self.file.create_dataset(
-            _cells_path(view, level),
-            shape=shape,
-            dtype="<i2" if dtype == np.uint16 else dtype.newbyteorder("<"),
-            # a block wider than the image would only store zeros; its depth stays, so that stacks can grow
-            chunks=(z, min(y, shape[1]), min(x, shape[2])),
-            maxshape=(None, None, None),
-            dcpl=properties,
-            **_filters(codec, dtype),
-        )
+        _set_filters(properties, codec, dtype)
+        stored = np.dtype("<i2") if dtype == np.uint16 else dtype.newbyteorder("<")
+        # by h5py's lower layer, which takes a third of the time: a time lapse makes thousands
+        space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED,) * 3)
+        image = h5py.h5d.create(self.file.id, None, h5py.h5t.py_create(stored), space, properties)
+        parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        parents.set_create_intermediate_group(True)
+        h5py.h5o.link(image, self.file.id, _cells_path(view, level).encode(), lcpl=parents)
+        return h5py.Dataset(image)
 
     def in_place(self, codec: Codec) -> bool:
         """Tell whether images keep every chunk where it is, so that a kill loses none that was written."""
@@ -236,6 +258,10 @@ class Hdf5Container:
     def _describe_setup(
         self, setup: int, pyramid: Pyramid, chunks: tuple[Zyx, ...], dtype: np.dtype[Any]
     ) -> None:
+        described = (pyramid.factors, chunks, dtype)
+        if self._described.get(setup) == described:
+            return
+        self._described[setup] = described
         group = self.file.require_group(_setup_path(setup))
         for name, rows, kind in (("resolutions", pyramid.factors, "<f8"), ("subdivisions", chunks, "<i4")):
             table = np.array([row[::-1] for row in rows], kind)  # x, y, z
@@ -264,6 +290,7 @@ class Hdf5Container:
     def close(self) -> None:
         """Close the file. A second call does nothing."""
         self._closed = True
+        self._levels.clear()
         if self._handle is not None:
             self._handle.close()
             self._handle = None
@@ -312,11 +339,13 @@ def _hold_metadata_back(file: h5py.File) -> None:
     file.id.set_mdc_config(config)
 
 
-def _filters(codec: Codec, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _set_filters(properties: h5py.h5p.PropDCID, codec: Codec, dtype: np.dtype[Any]) -> None:
     if codec.name == "gzip":
-        level = FAST_LEVEL if codec.level is None else codec.level
-        return {"compression": "gzip", "compression_opts": level, "shuffle": dtype.itemsize > 1}
-    return {} if codec == RAW else {"compression": codec.name}
+        if dtype.itemsize > 1:
+            properties.set_shuffle()
+        properties.set_deflate(FAST_LEVEL if codec.level is None else codec.level)
+    elif codec.name == "lzf":
+        properties.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
 
 
 def _filters_of(cells: h5py.Dataset) -> frozenset[str]:
@@ -329,9 +358,9 @@ def _filters_of(cells: h5py.Dataset) -> frozenset[str]:
 class Hdf5Level:
     """One level of one view: a 3-D dataset (z, y, x)."""
 
-    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any]) -> None:
+    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any], file: h5py.h5f.FileID) -> None:
         self._cells = cells
-        self._file = cells.file.id
+        self._file = file
         self._filters = _filters_of(cells)
         self._direct = can_read(cells)
         self.dtype = dtype
