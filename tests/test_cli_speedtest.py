@@ -383,10 +383,10 @@ def test_what_holds(seconds: float, dropped: int, holds: bool, headroom: float) 
         ),
         (
             trial(seconds=2.0),
-            made(seconds=1.5),
+            made(seconds=1.6),
             [trial(replace(PLAN, compression=("gzip", 3), chunks=((8, 64, 64),)), seconds=0.9)],
             [
-                "The disk is too slow: it takes 67 MB/s as a plain file, the camera delivers 100 MB/s.",
+                "The disk is too slow: it took 94 MB/s at best, the camera delivers 100 MB/s.",
                 "--compression gzip:3 --chunks 8,64,64 holds 111 0",
             ],
         ),

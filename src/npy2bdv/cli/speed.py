@@ -90,6 +90,11 @@ class Settings:
         """Bytes of a frame."""
         return 2 * math.prod(self.frame_shape)
 
+    @property
+    def byte_rate(self) -> float:
+        """Bytes a second that the camera delivers."""
+        return self.rate * self.frame_bytes
+
     def pyramid(self, n_planes: int) -> Pyramid:
         """Return the levels of a view of so many planes."""
         chunks = FORMATS[self.format].default_chunk if self.chunks is None else self.chunks
@@ -143,6 +148,11 @@ class Run:
         return self.bytes_in / self.seconds_synced
 
     @property
+    def disk_rate(self) -> float:
+        """Bytes a second that the disk took, levels included."""
+        return self.bytes_on_disk / self.seconds_synced
+
+    @property
     def frame_rate_synced(self) -> float:
         """Frames a second, to the disk."""
         return self.frames / self.seconds_synced
@@ -176,9 +186,14 @@ class SpeedTest:
     cheaper: tuple[Trial, ...] = ()
 
     @property
+    def disk_rate(self) -> float:
+        """Most bytes a second that the disk took."""
+        return max(self.raw.disk_rate, self.asked.fastest.disk_rate)
+
+    @property
     def disk_is_too_slow(self) -> bool:
-        """Whether not even a plain file of the frames is written at the rate of the camera."""
-        return self.raw.frame_rate_synced < self.asked.settings.rate
+        """Whether the disk takes bytes more slowly than the camera delivers them."""
+        return self.disk_rate < self.asked.settings.byte_rate
 
 
 def number_of_frames(settings: Settings, seconds: float | None = None) -> int:
@@ -188,7 +203,7 @@ def number_of_frames(settings: Settings, seconds: float | None = None) -> int:
     has twice as many bytes as that, but lasts 5 seconds at least and 60 at most.
     """
     if seconds is None:
-        wanted = 2 * _page_cache_limit() / (settings.frame_bytes * settings.rate)
+        wanted = 2 * _page_cache_limit() / settings.byte_rate
         seconds = min(max(wanted, _SHORTEST), _LONGEST)
     elif not (math.isfinite(seconds) and seconds > 0):
         raise InvalidInputError(f"a recording lasts more than 0 seconds; found {seconds}")

@@ -78,7 +78,7 @@ def speedtest(
     n_frames = number_of_frames(settings, seconds)
     console.print(
         f"Camera: {_by(settings.frame_shape)} pixels (y, x), uint16, {rate:g} frames/s, "
-        f"{rate * settings.frame_bytes / 1e6:.0f} MB/s"
+        f"{settings.byte_rate / 1e6:.0f} MB/s"
     )
     made = settings.pyramid(n_frames // channels)
     chunks_of_levels = made.chunks if len(set(made.chunks)) > 1 else made.chunks[:1]
@@ -142,8 +142,8 @@ def _advise(console: Console, test: SpeedTest) -> None:
     settings = test.asked.settings
     if test.disk_is_too_slow:
         console.print(
-            f"The disk is too slow: it takes {test.raw.byte_rate_synced / 1e6:.0f} MB/s as a plain file, the "
-            f"camera delivers {settings.rate * settings.frame_bytes / 1e6:.0f} MB/s."
+            f"The disk is too slow: it took {test.disk_rate / 1e6:.0f} MB/s at best, the camera delivers "
+            f"{settings.byte_rate / 1e6:.0f} MB/s."
         )
     table = _table("tried briefly", "", "frames/s to disk", "dropped")
     for each in test.cheaper:
