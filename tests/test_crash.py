@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ def sequence(job: Job) -> list[int]:
         return list(range(DEPTH))
     rng = random.Random(0)
     starts = [0, *sorted(rng.sample(range(1, DEPTH), DEPTH // 3)), DEPTH]
-    blocks = [list(range(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+    blocks = [list(range(a, b)) for a, b in pairwise(starts)]
     rng.shuffle(blocks)
     return [z for block in blocks for z in block]
 
@@ -269,7 +270,7 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
             assert report[view.id].planes == len(pixels) - len(missing)
             for z in set(range(len(pixels))) - missing:
                 np.testing.assert_array_equal(pixels[z], plane(view.id, z))
-    with pytest.raises(NotFoundError, match="no journal .* closed cleanly"):
+    with pytest.raises(NotFoundError, match=r"no journal .* closed cleanly"):
         npy2bdv.recover(path_xml)
 
 

@@ -315,6 +315,8 @@ class ViewStream:
     # -- full resolution: the caller's thread, with the engine's door held -------------------------------
 
     def _put(self, block: NDArray[Any], z: int, y: int, x: int, deadline: float | None, copy: bool) -> None:
+        if self._closed:
+            raise ClosedError("this view has been completed; open a new stream")
         self.check_place(block, (z, y, x))
         whole = block.shape[1:] == self.shape[1:]
         if not whole and self._source is None:
@@ -327,8 +329,6 @@ class ViewStream:
                 f"pixels of {block.dtype} do not all fit into {self.dtype}, the type of this view; convert them "
                 f"first, e.g. block.astype({self.dtype.name!r}), or declare the setup with another dtype"
             )
-        if self._closed:
-            raise ClosedError("this view has been completed; open a new stream")
         self._engine.check()
         z, stop = int(z), int(z) + len(block)
         if self._source is None and self._there[z:stop].any():
