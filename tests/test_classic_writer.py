@@ -286,10 +286,12 @@ def test_xml_after_close_and_again(tmp_path: Path) -> None:
     writer.write_xml(camera_name="Flash4")
     assert texts(tmp_path / "a.xml", ".//Channel/name") == ["488", "561"]
     writer.set_attribute_labels("channel", (405, 640))
-    writer.close()
-    assert texts(tmp_path / "a.xml", ".//Channel/name") == ["488", "561"]
-    writer.write_xml()
+    writer.close()  # brings into the XML what came since
     assert texts(tmp_path / "a.xml", ".//Channel/name") == ["405", "640"]
+    writer.set_attribute_labels("channel", (445, 594))
+    assert texts(tmp_path / "a.xml", ".//Channel/name") == ["405", "640"]
+    writer.write_xml()
+    assert texts(tmp_path / "a.xml", ".//Channel/name") == ["445", "594"]
     assert texts(tmp_path / "a.xml", ".//camera/name") == ["default"]
     writer.append_affine(SHIFT)
     writer.write_xml()  # loses nothing

@@ -645,14 +645,9 @@ class DatasetWriter(Draft):
         """Tell whether setups, views or transforms are others than in the XML on disk."""
         if self._recording_xml is not None:
             return True
-        saved, now = self._saved, self.describe()
-        if saved is None:
+        if self._saved is None:
             return bool(self.views)
-        return (saved.setups, saved.missing, saved.registrations) != (
-            now.setups,
-            now.missing,
-            now.registrations,
-        )
+        return self._saved != self.describe()
 
     @property
     def closed(self) -> bool:

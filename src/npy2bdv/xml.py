@@ -8,8 +8,10 @@ drops them too).
 
 from __future__ import annotations
 
+import gc
 import math
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lxml import etree
@@ -42,7 +44,7 @@ from npy2bdv.model.spimdata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lxml.etree import _Element
 
@@ -80,12 +82,25 @@ def parse(text: bytes | str, source: str = "the XML") -> SpimData:
         external references): no program that writes this format makes one.
     """
     try:
-        root = _root(_DECLARATION.sub("", text, count=1).encode() if isinstance(text, str) else text)
-        return _spimdata(root)
+        with _collector_off():
+            root = _root(_DECLARATION.sub("", text, count=1).encode() if isinstance(text, str) else text)
+            return _spimdata(root)
     except etree.XMLSyntaxError as error:
         raise FormatError(f"{source} is not well-formed XML: {error.msg}") from error
     except FormatError as error:
         raise FormatError(f"{source}: {error}") from error
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Keep the garbage collector from looking through a million new values again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _root(text: bytes) -> _Element:
@@ -494,7 +509,8 @@ def serialise(data: SpimData) -> bytes:
     """
     try:
         root = etree.Element("SpimData", version="0.2")
-        _write_root(root, data)
+        with _collector_off():
+            _write_root(root, data)
     except ValueError as error:
         raise InvalidInputError(f"a name or unit of the dataset cannot be written as XML: {error}") from error
     etree.indent(root, "  ")
