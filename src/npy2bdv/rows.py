@@ -46,17 +46,18 @@ class Row:
 
     def hand_over(self, inside: int, frame: NDArray[Any]) -> None:
         """Take a plane without copying it; its caller does not touch it again."""
-        before = self._handed.get(inside)
-        self._engine.hold(frame.nbytes - (0 if before is None else before.nbytes))
-        self._handed[inside] = frame
+        with self._guard:
+            before = self._handed.get(inside)
+            self._engine.hold(frame.nbytes - (0 if before is None else before.nbytes))
+            self._handed[inside] = frame
 
     def gather(self) -> None:
         """Copy planes that were handed over to their places."""
         with self._guard:
-            for inside, frame in self._handed.items():
+            while self._handed:
+                inside, frame = self._handed.popitem()
                 self.pixels[inside] = frame
                 self._engine.hold(-frame.nbytes)
-            self._handed.clear()
 
     def retain(self) -> None:
         """Keep the memory until one more `release`."""
