@@ -332,11 +332,12 @@ def test_the_callers_own_error_is_not_hidden(
         raise OSError(28, "No space left on device")
 
     def record() -> None:
-        with npy2bdv.create(tmp_path / "a.xml", chunks=(1, 16, 16)) as writer:
-            view = writer.stream(setup=writer.add_setup(shape=SHAPE))
+        with npy2bdv.create(tmp_path / "a.xml") as writer:
+            setup = writer.add_setup(shape=SHAPE)
             monkeypatch.setattr(Hdf5Level, "put", full)
-            view.append(FRAME)
-            raise ZeroDivisionError("the stage is stuck")
+            with writer.stream(setup=setup) as view:
+                view.append(FRAME)
+                raise ZeroDivisionError("the stage is stuck")
 
     with pytest.raises(ZeroDivisionError, match="the stage is stuck"):
         record()

@@ -11,6 +11,7 @@ resolution when the view is settled.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npy2bdv.carry import LowerLevels
-from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError
+from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError, WriteError
 from npy2bdv.rows import Cutter, LevelRows, Row, runs
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from npy2bdv.rows import ChunkNote
     from npy2bdv.storage.base import LevelArray
 
+
+logger = logging.getLogger(__name__)
 
 _GROWTH = 8  # an open-ended view grows by this fraction of itself
 
@@ -310,7 +313,12 @@ class ViewStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except WriteError:
+            if error is None:
+                raise
+            logger.exception("completing a view")  # the caller has an error of its own under way
 
     # -- full resolution: the caller's thread, with the engine's door held -------------------------------
 
