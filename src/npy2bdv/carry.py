@@ -220,7 +220,7 @@ class LowerLevels:
         state = level.rows.pop(row)
         planes = level.planes(row)
         slab = state.pixels[: planes.stop - planes.start]
-        level.stored[row] = self._cutter.cut(level, row, slab, state.there)
+        level.note(row, self._cutter.cut(level, row, slab, state.there))
         state.release()
 
 

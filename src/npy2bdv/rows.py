@@ -82,16 +82,29 @@ class LevelRows:
         self.array = array
         self.depth = array.chunk[0]
         self.rows: dict[int, Row] = {}
-        self.stored: dict[int, list[Future[None] | None]] = {}
-        """Rows of which something was stored, with the work that stores it."""
+        self.stored: set[int] = set()
+        """Rows of which something was stored, or is being stored."""
+        self._work: dict[int, list[Future[None]]] = {}
+        self._guard = threading.Lock()
 
     def planes(self, row: int) -> slice:
         """Return the planes of the level that a row spans."""
         return slice(row * self.depth, min((row + 1) * self.depth, self.array.shape[0]))
 
+    def note(self, row: int, work: list[Future[None] | None]) -> None:
+        """Note that a row is being stored; finished work is forgotten, or a long recording would fill memory."""
+        with self._guard:
+            self.stored.add(row)
+            self._work = {
+                key: busy for key, busy in self._work.items() if not all(each.done() for each in busy)
+            }
+            self._work[row] = [each for each in work if each is not None]
+
     def reload(self, row: int, state: Row) -> None:
         """Fill an open row with what was stored of it."""
-        wait(future for future in self.stored.get(row, ()) if future is not None)
+        with self._guard:
+            work = self._work.get(row, [])
+        wait(work)
         planes = self.planes(row)
         valid = planes.stop - planes.start
         state.pixels[:valid] = self.array.read((planes, slice(None), slice(None)))

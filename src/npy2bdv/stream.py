@@ -521,7 +521,7 @@ class ViewStream:
         planes = self._planes(row)
         if self._full is not None:
             slab = state.pixels[: planes.stop - planes.start]
-            self._full.stored[row] = self._cutter.cut(self._full, row, slab, there)
+            self._full.note(row, self._cutter.cut(self._full, row, slab, there))
 
     # -- encoders ----------------------------------------------------------------------------------------
 
@@ -537,7 +537,7 @@ class ViewStream:
             state.gather()
             there = state.there
         if self._full is not None:
-            self._full.stored[row] = self._cutter.cut(self._full, row, slab, there)
+            self._full.note(row, self._cutter.cut(self._full, row, slab, there))
         first = row * self._depth
         for start, stop in fed:
             self._lower.push(start, slab[start - first : stop - first])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
+from h5py._objects import phil  # h5py's lock around the library
 
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
 from npy2bdv.model.spimdata import ViewId
@@ -50,6 +51,8 @@ _VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
 
 # Chunks of one plane's row stay in memory, so that reading plane by plane decodes each chunk once.
 _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
+
+_METADATA_BYTES = 4 * 2**20  # of a file that is written
 _LEVELS_KEPT = 4
 
 
@@ -282,7 +285,9 @@ class Hdf5Container:
 
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system; with `sync` wait until it is on the disk."""
-        self.file.flush()
+        with phil:  # nothing may change between the flush and what follows
+            self.file.flush()
+            _forget_metadata(self.file)
         if sync:
             with self.path.open("r+b") as file:
                 os.fsync(file.fileno())
@@ -336,6 +341,21 @@ def _hold_metadata_back(file: h5py.File) -> None:
     config = file.id.get_mdc_config()
     config.evictions_enabled = False
     config.incr_mode = config.flash_incr_mode = config.decr_mode = 0
+    file.id.set_mdc_config(config)
+
+
+def _forget_metadata(file: h5py.File) -> None:
+    """Let go of metadata that has just been flushed: each view leaves 10 KB, and several times that around it."""
+    if file.id.get_mdc_size()[2] <= _METADATA_BYTES:
+        return
+    config = file.id.get_mdc_config()
+    usual = config.initial_size
+    config.evictions_enabled = config.set_initial_size = True
+    config.initial_size = config.min_size
+    file.id.set_mdc_config(config)
+    "/" in file  # noqa: B015 - any look at the file makes it shrink
+    config.evictions_enabled = False
+    config.initial_size = usual
     file.id.set_mdc_config(config)
 
 
