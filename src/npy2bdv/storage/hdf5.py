@@ -82,6 +82,8 @@ class Hdf5Container:
         self._closed = False
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
+        self._times = 0
+        """Time points below this one have their group."""
         self._factors: dict[int, tuple[tuple[float, float, float], ...]] = {}
         self._levels: OrderedDict[tuple[ViewId, int], Hdf5Level] = OrderedDict()
         """Levels read last, which keep their decoded chunks."""
@@ -129,6 +131,7 @@ class Hdf5Container:
 
     def __getstate__(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
+        fresh["_times"] = 0
         return {"path": self.path, "_mode": "r", "_closed": self._closed, "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
@@ -281,7 +284,9 @@ class Hdf5Container:
     def note_times(self, times: Iterable[int]) -> None:
         """Make a group for each time point: Bio-Formats wants one, even where all views are missing."""
         for time in times:
-            self.file.require_group(f"t{time:05d}")
+            if time >= self._times:
+                self.file.require_group(f"t{time:05d}")
+                self._times = time + 1
 
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system; with `sync` wait until it is on the disk."""
