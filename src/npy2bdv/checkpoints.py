@@ -54,12 +54,18 @@ class Safety:
         """Whether the log of planes holds much that is in the container by now."""
         return self._planes is not None and self._planes.nbytes > _LOG_LIMIT
 
-    def declared(self, view: ViewId, arrays: Iterable[LevelArray]) -> None:
+    def described(self, view: ViewId, text: bytes) -> None:
+        """Note what the XML would say of a view: the XML itself is brought up to date at checkpoints only."""
+        assert self._journal is not None
+        self._journal.add("xml ", {"view": view}, text)
+
+    def declared(self, view: ViewId, arrays: Iterable[LevelArray], *, open_ended: bool) -> None:
         """Note a view and how its images lie in the file."""
         assert self._journal is not None
         for level, array in enumerate(arrays):
             layout, offsets = array.layout()
-            self._journal.add("view", {"view": view, "level": level, **layout}, offsets)
+            text = {"view": view, "level": level, "open": open_ended, **layout}
+            self._journal.add("view", text, offsets)
 
     def forgot(self, view: ViewId) -> None:
         """Note that a view was given up."""
@@ -147,7 +153,7 @@ class Clock:
             if asked or (time.monotonic() - last >= self._seconds and stats.frames != seen):
                 try:
                     self._checkpoint()
-                except Exception:  # a recording goes on; what its threads met surfaces in the caller's next call
+                except Exception:  # recording goes on; errors of threads surface in the caller's next call
                     logger.warning("a checkpoint failed", exc_info=True)
                 last, seen = time.monotonic(), stats.frames
 

@@ -52,7 +52,7 @@ _VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
 # Chunks of one plane's row stay in memory, so that reading plane by plane decodes each chunk once.
 _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
 
-_METADATA_BYTES = 4 * 2**20  # of a file that is written
+_METADATA_BYTES = 2 * 2**20  # of a file that is written
 _LEVELS_KEPT = 4
 
 
