@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from npy2bdv.errors import InvalidInputError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from npy2bdv.model.spimdata import ViewId
@@ -16,6 +18,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OWN = ("time", "setup", "z")
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Refuse metadata that no row can be made of.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no mapping, or its "frame" is no whole number.
+    """
+    if not isinstance(meta, Mapping):
+        raise InvalidInputError(f"meta is a mapping of names to values, e.g. {{'frame': 12}}; found {meta!r}")
+    if "frame" in meta:
+        try:
+            int(meta["frame"])
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(
+                f"meta['frame'] is the camera's frame number; found {meta['frame']!r}"
+            ) from error
 
 
 class Gap(NamedTuple):
@@ -62,6 +83,10 @@ class FrameTable:
             logger.warning(
                 "frames %d to %d never came (before plane %d of time point %d, setup %d)", *gap[2:], z, *view
             )
+
+    def begin_anew(self, view: ViewId) -> None:
+        """Expect any number next: the view was given up. Its rows stay."""
+        self._last.pop(view, None)
 
     def flush(self) -> None:
         """Hand all rows to the operating system."""

@@ -178,7 +178,7 @@ def read_records(path: Path) -> Iterator[Record]:
             return
         while len(head := file.read(_HEADER.size)) == _HEADER.size:
             kind, n_words, n_data, crc = _HEADER.unpack(head)
-            if n_words + n_data > path.stat().st_size:
+            if not n_words or n_words + n_data > path.stat().st_size:  # zeros, after a power cut, or nonsense
                 return
             words, data = file.read(n_words), file.read(n_data)
             if len(data) < n_data or isal_zlib.crc32(data, isal_zlib.crc32(words)) != crc:
