@@ -214,6 +214,10 @@ def test_an_ome_tiff_spread_over_files(tmp_path: Path) -> None:
         assert [v.channel for v in source.views] == ["GFP", "RFP"]
         assert source.notes == ()
 
+    whole = (tmp_path / "c1.ome.tif").read_bytes()
+    (tmp_path / "c1.ome.tif").write_bytes(whole[:-7])
+    with pytest.raises(FormatError, match=r"c1\.ome\.tif is cut short"):
+        open_source(tmp_path / "c0.ome.tif")
     (tmp_path / "c1.ome.tif").unlink()
     with open_source(tmp_path / "c0.ome.tif") as source:
         assert_holds(source, as_tczyx(array * np.array([1, 0], "uint16")[:, None, None, None], "czyx"))
@@ -356,6 +360,39 @@ def test_a_tiff_that_cannot_be_converted(
     with pytest.raises(error, match=re.escape(message)):
         open_source(path)
     path.unlink()  # on Windows this fails if the file is still open
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.97, 0.9995])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.tif", {"photometric": "minisblack"}),
+        ("compressed.tif", {"photometric": "minisblack", "compression": "zlib"}),
+        ("big.tif", {"bigtiff": True, "byteorder": ">", "rowsperstrip": 8, "compression": "zlib"}),
+        ("tiles.tif", {"photometric": "minisblack", "tile": (16, 16)}),
+        ("hyperstack.tif", {"imagej": True, "metadata": {"axes": "TZCYX"}}),
+        ("one-page.tif", {"imagej": True, "truncate": True, "metadata": {"axes": "TZCYX"}}),
+        ("a.ome.tif", {"metadata": {"axes": "TZCYX"}}),
+        ("pages.tif", {}),
+    ],
+)
+def test_a_file_that_is_cut_short_is_refused(
+    tmp_path: Path, name: str, options: dict[str, Any], share: float
+) -> None:
+    """Wherever it was cut; also where what is left could be read as a smaller image."""
+    array = pixels((2, 6, 3, 33, 31))
+    path = tmp_path / name
+    if options:
+        tifffile.imwrite(path, array if "metadata" in options else array[0, :, 0], **options)
+    else:
+        with tifffile.TiffWriter(path) as file:
+            for plane in array[0, :, 0]:
+                file.write(plane, metadata=None, contiguous=False)
+    open_source(path).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(FormatError, match=r"is cut short.*copy it again"):
+        open_source(path)
 
 
 # .npy and arrays

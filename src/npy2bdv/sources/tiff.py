@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError
 from npy2bdv.sources.base import Axes, Source, SourceView, make_views, unit_name
+from npy2bdv.sources.extent import check_whole
 
 # Metric units as powers of ten of a meter, to bring sizes given in several of them into one.
 _EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
@@ -66,6 +67,7 @@ class TiffSource(Source):
         except tifffile.TiffFileError as error:
             raise FormatError(f"{path} cannot be read as TIFF: {error}") from error
         try:
+            check_whole(path, _promised(self._file))
             notes: list[str] = []
             places: dict[SourceView, _Place] = {}
             for tile, (series, labels) in enumerate(_images(self._file, notes)):
@@ -82,7 +84,9 @@ class TiffSource(Source):
                     view: _Place(series, layout, time, channel) for view, (time, channel) in views.items()
                 }
                 notes += [*labels.notes, *_absent(series)]
-                _check_readable(series, path)
+                for other in _files(series) - {str(path.resolve())}:
+                    check_whole(Path(other))
+                _check_readable(series, path, _promised(self._file))
             if not places:
                 raise FormatError(f"{path} holds no image; save it again")
             super().__init__(places, notes)
@@ -144,7 +148,19 @@ def _absent(series: tifffile.TiffPageSeries) -> Iterator[str]:
         yield f"{count} of {len(series.pages)} planes are in no file and are read as zeros."
 
 
-def _check_readable(series: tifffile.TiffPageSeries, path: Path) -> None:
+def _promised(file: tifffile.TiffFile) -> int | None:
+    """Return how many planes the metadata promise, where they do."""
+    images = (file.imagej_metadata or {}).get("images")
+    return images if isinstance(images, int) else None
+
+
+def _files(series: tifffile.TiffPageSeries) -> set[str]:
+    """Return the files over which an OME-TIFF is spread."""
+    pages = series.pages if series.kind == "ome" else ()
+    return {str(Path(page.parent.filehandle.path).resolve()) for page in pages if page is not None}
+
+
+def _check_readable(series: tifffile.TiffPageSeries, path: Path, promised: int | None) -> None:
     """Read what fails at once where a file is cut short or a codec is missing, before anything is written."""
     offset = series.dataoffset
     if offset is not None and offset + series.nbytes > series.keyframe.parent.filehandle.size:
@@ -152,6 +168,10 @@ def _check_readable(series: tifffile.TiffPageSeries, path: Path) -> None:
             f"{path} is cut short: it should hold {series.nbytes} bytes of pixels; copy it again"
         )
     n_planes = math.prod(series.shape[:-2])
+    if promised is not None and n_planes < promised:
+        raise FormatError(
+            f"{path} is cut short: its metadata promise {promised} planes, {n_planes} are there; copy it again"
+        )
     if offset is None and len(series.pages) != n_planes:
         raise FormatError(
             f"{path} has {len(series.pages)} pages in place of {n_planes}; save it page by page"
