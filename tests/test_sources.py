@@ -362,7 +362,7 @@ def test_a_tiff_that_cannot_be_converted(
     path.unlink()  # on Windows this fails if the file is still open
 
 
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.97, 0.9995])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.97, 0.995])
 @pytest.mark.parametrize(
     ("name", "options"),
     [
