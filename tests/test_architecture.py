@@ -22,6 +22,7 @@ FLOORS = {
     "downsample": 1,
     "storage": 2,
     "xml": 2,
+    "location": 2.5,
     "dataset": 3,
     "draft": 3,
     "engine": 3,

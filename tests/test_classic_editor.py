@@ -15,6 +15,7 @@ import pytest
 
 import npy2bdv
 from npy2bdv import BdvEditor, BdvError
+from npy2bdv.storage.journal import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -483,3 +484,30 @@ def test_dataset_that_fiji_exported(name: str, real_data: Path) -> None:
             np.testing.assert_array_equal(editor.read_view(channel=channel), cells)
             np.testing.assert_array_equal(editor.read_view(channel=channel, z=7), cells[7])
             assert editor.get_view_property("view_shape", channel=channel) == cells.shape[::-1]
+
+
+def test_a_transform_of_a_dataset_that_is_being_recorded_is_refused(tmp_path: Path) -> None:
+    """The writer would overwrite the XML at its end."""
+    path = tmp_path / "scan.h5"
+    stack = np.zeros((3, 8, 9), "uint16")
+    with npy2bdv.BdvWriter(path) as writer:
+        writer.append_view(stack)
+    before = path.with_suffix(".xml").read_bytes()
+    with BdvEditor(path) as editor:
+        lock = Lock(path)  # as its writer holds it
+        with pytest.raises(PermissionError, match="is being written by"):
+            editor.append_affine(SHIFT)
+        assert [file.name for file in tmp_path.glob("*.xml*")] == ["scan.xml"]
+        assert path.with_suffix(".xml").read_bytes() == before
+        assert editor.read_affine().tolist() == np.eye(3, 4).tolist()
+        lock.release()
+        editor.append_affine(SHIFT)
+        assert not (tmp_path / "scan.h5.lock").exists()
+        assert editor.read_affine().tolist() == SHIFT.tolist()
+
+
+def test_a_time_point_that_is_not_there_is_said_first(tmp_path: Path) -> None:
+    with npy2bdv.BdvWriter(tmp_path / "scan.h5") as writer:
+        writer.append_view(np.zeros((3, 8, 9), "uint16"))
+    with BdvEditor(tmp_path / "scan.h5") as editor, pytest.raises(KeyError, match="no time point 7 in this"):
+        editor.read_view(time=7, channel=5)

@@ -24,6 +24,7 @@ from npy2bdv.errors import (
 )
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import ViewId
+from npy2bdv.storage.journal import Lock
 
 SHAPE = (5, 6, 7)
 STACK = np.arange(5 * 6 * 7, dtype="uint16").reshape(SHAPE)
@@ -68,7 +69,10 @@ def test_what_is_in_it(dataset: npy2bdv.Dataset) -> None:
     assert (dataset.microscope, dataset.user) == ("SPIM-1", "me")
     assert dataset.labels("channel") == {0: "488", 1: "grün"}
     assert dataset.labels("well") == {0: "A1"}
-    assert dataset.labels("colour") == {}
+    with pytest.raises(
+        MissingKeyError, match=r"no attribute 'colour' in this dataset; it has .*channel.*well"
+    ):
+        dataset.labels("colour")
     assert repr(dataset) == "<Dataset scan.xml: 2 time points x 4 setups, 1 views missing>"
 
 
@@ -124,7 +128,7 @@ def test_views_by_labels_and_ids(dataset: npy2bdv.Dataset, asked: dict[str, Any]
         ({"time": -1, "setup": 0}, MissingKeyError, "no time point -1"),
         ({"time": 1, "setup": 3}, MissingKeyError, "time point 1 of setup 3 is a missing view"),
         ({"channel": "561", "tile": 0}, MissingKeyError, "no setup has channel='561', tile=0; .*488.*grün"),
-        ({"colour": "red"}, MissingKeyError, "no setup has colour='red'"),
+        ({"colour": "red"}, MissingKeyError, "no attribute 'colour' in this dataset; it has .*channel.*well"),
         ({"setup": 0, "channel": 0}, InvalidInputError, "either setup=0 or attributes"),
     ],
 )
@@ -352,3 +356,36 @@ def test_sparse_ids_are_ids_not_positions(path: Path, tmp_path: Path) -> None:
         assert dataset.setups == (30,)
         assert [view.id for view in dataset.views()] == [ViewId(7, 30)]
         np.testing.assert_array_equal(dataset.view(time=7, channel="c")[...], STACK)
+
+
+def test_a_recording_that_goes_on_or_was_interrupted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "scan.xml"
+    journal = tmp_path / "scan.h5.journal"
+    npy2bdv.resave(STACK, path)
+    with npy2bdv.open(path) as dataset:
+        assert dataset.unfinished == ""
+    assert caplog.text == ""
+    journal.write_bytes(b"left by a kill")
+    lock = Lock(tmp_path / "scan.h5")
+    with npy2bdv.open(path) as dataset:
+        assert "is being recorded" in dataset.unfinished
+    assert "is being recorded" in caplog.text
+    caplog.clear()
+    lock.release()
+    with npy2bdv.open(path) as dataset:
+        assert "was interrupted; to mend it: npy2bdv recover" in dataset.unfinished
+    assert "was interrupted" in caplog.text
+    assert not (tmp_path / "scan.h5.lock").exists()
+
+
+def test_closed_datasets_say_what_to_do(path: Path) -> None:
+    with npy2bdv.open(path) as dataset:
+        view = dataset.view(setup=0)
+    with pytest.raises(ClosedError, match="is closed; open it again"):
+        view[0]
+
+
+def test_factors_are_whole_numbers_where_they_are(dataset: npy2bdv.Dataset) -> None:
+    assert repr(dataset.view(setup=0).level(1)).endswith("factors zyx (2, 2, 2)>")

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 
-from npy2bdv import xml
-from npy2bdv.errors import FormatError, InvalidInputError, MissingKeyError, NotFoundError, OutOfRangeError
+from npy2bdv.errors import (
+    ClosedError,
+    FormatError,
+    InUseError,
+    InvalidInputError,
+    MissingKeyError,
+    OutOfRangeError,
+    WriteError,
+)
+from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.affine import Affine
+from npy2bdv.model.slicing import read_box
 from npy2bdv.model.spimdata import ATTRIBUTES, Hdf5Loader, ViewId
-from npy2bdv.storage import FORMATS, open_container
+from npy2bdv.storage import open_container
+from npy2bdv.storage.journal import Lock, journal_path
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
-    from types import EllipsisType, TracebackType
-    from typing import Self, TypeAlias
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
 
     from numpy.typing import DTypeLike, NDArray
 
-    from npy2bdv.model.pyramid import Region, Zyx
+    from npy2bdv.model.pyramid import Zyx
+    from npy2bdv.model.slicing import Index
     from npy2bdv.model.spimdata import Camera, SpimData, Triple, ViewSetup, ViewTransform
     from npy2bdv.storage.base import Container, LevelArray
 
-    Index: TypeAlias = int | slice | EllipsisType
+
+logger = logging.getLogger(__name__)
 
 
 def open(path: str | os.PathLike[str]) -> Dataset:  # noqa: A001
@@ -47,68 +58,10 @@ def open(path: str | os.PathLike[str]) -> Dataset:  # noqa: A001
         If they are not what they should be.
     """
     path_xml = find_xml(Path(path))
-    return Dataset(path_xml, read_xml(path_xml))
-
-
-def find_xml(path: Path) -> Path:
-    """Return the XML of a dataset that is named by its XML or its pixels.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    InvalidInputError
-        If the name has another suffix.
-    """
-    suffix = path.suffix.lower()
-    if suffix != ".xml" and not any(suffix in card.suffixes for card in FORMATS.values()):
-        raise InvalidInputError(
-            f"{path.name!r} names no dataset: give its XML (NAME.xml) or its pixels (NAME.h5)"
-        )
-    path_xml = path if suffix == ".xml" else path.with_suffix(".xml")
-    if not path_xml.is_file():
-        beside = "" if suffix == ".xml" else f" beside {path.name}"
-        raise NotFoundError(f"there is no XML {path_xml}{beside}; a dataset is opened by its XML")
-    return path_xml
-
-
-def read_xml(path_xml: Path) -> SpimData:
-    """Return what an XML file says."""
-    return xml.parse(path_xml.read_bytes(), source=str(path_xml))
-
-
-def pixel_path(path_xml: Path, data: SpimData) -> Path:
-    """Return the file that an XML names for its pixels.
-
-    Raises
-    ------
-    FormatError
-        If the XML names no loader that this version reads.
-    NotFoundError
-        If the file is not there.
-    """
-    loader = data.loader
-    if not isinstance(loader, Hdf5Loader):
-        named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
-        raise FormatError(
-            f"{path_xml} names {named}; pixels are read from "
-            + ", ".join(repr(card.loader) for card in FORMATS.values())
-        )
-    base = data.base_path.text
-    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
-        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
-        if path.is_file():
-            return path
-    raise NotFoundError(
-        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
-        "<hdf5> in the XML"
-    )
-
-
-def _resolve(folder: Path, text: str) -> Path:
-    """Return a path that an XML names. One without a type counts as relative, though not for Java."""
-    is_uri = text.startswith("file:")
-    return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
+    dataset = Dataset(path_xml, read_xml(path_xml))
+    if dataset.unfinished:
+        logger.warning("%s: %s", path_xml, dataset.unfinished)
+    return dataset
 
 
 class Dataset:
@@ -136,13 +89,30 @@ class Dataset:
 
         Raises
         ------
+        ClosedError
+            If the dataset has been closed.
         FormatError
             If they lie where this version does not read.
         """
+        if self._closed:
+            raise ClosedError(f"{self.path} is closed; open it again: npy2bdv.open(...)")
         if self._container is None:
             pixel_path(self.path, self.spimdata)
             raise FormatError(f"{self.path} has no pixels that can be read")
         return self._container
+
+    @property
+    def unfinished(self) -> str:
+        """What is to be said of a recording that goes on or was interrupted; empty where it was closed."""
+        if self._container is None or not journal_path(self._container.path).is_file():
+            return ""
+        try:
+            Lock(self._container.path).release()
+        except InUseError:
+            return "is being recorded; its last planes and levels are still to come"
+        except WriteError:  # nothing can be locked in a folder that is read only
+            return f"is being recorded, or its recording was interrupted: npy2bdv recover {self.path}"
+        return f"its recording was interrupted; to mend it: npy2bdv recover {self.path}"
 
     # -- what is in it -----------------------------------------------------------------------------------
 
@@ -172,7 +142,14 @@ class Dataset:
         return self.spimdata.generated_by.user if self.spimdata.generated_by else None
 
     def labels(self, attribute: str) -> dict[int, str]:
-        """Return the labels of an attribute ("channel", "tile" ...) by id."""
+        """Return the labels of an attribute ("channel", "tile" ...) by id.
+
+        Raises
+        ------
+        MissingKeyError
+            If the dataset has no such attribute.
+        """
+        self._check_attributes([attribute])
         group = self.spimdata.attributes.get(attribute)
         entities = group.entities.values() if group else ()
         return {entity.id: str(entity.id) if entity.name is None else entity.name for entity in entities}
@@ -211,7 +188,7 @@ class Dataset:
         Raises
         ------
         MissingKeyError
-            If there is no such view, or it is listed as missing.
+            If there is no such view or attribute, or the view is listed as missing.
         InvalidInputError
             If several setups fit; the message lists them.
         """
@@ -223,21 +200,40 @@ class Dataset:
             **attributes,
         }
         given = {name: label for name, label in wanted.items() if label is not None}
+        self._check_attributes(given)
         if setup is None:
             setup = self._find_setup(given)
         elif given:
             raise InvalidInputError(f"give either setup={setup} or attributes ({_pairs(given)}), not both")
         self.spimdata.setup(setup)
-        if time not in self.spimdata.timepoints.ids:
-            raise MissingKeyError(
-                f"there is no time point {time} in this dataset; it has {_range(self.times)}"
-            )
+        self.check_time(time)
         view = ViewId(time, setup)
         if view in (self.spimdata.missing or ()):
             raise MissingKeyError(
                 f"time point {time} of setup {setup} is a missing view: it was never recorded"
             )
         return View(self, view)
+
+    def check_time(self, time: int) -> None:
+        """Refuse a time point that the dataset does not have.
+
+        Raises
+        ------
+        MissingKeyError
+            If there is none of this id.
+        """
+        if time not in self.times:
+            raise MissingKeyError(
+                f"there is no time point {time} in this dataset; it has {_range(self.times)}"
+            )
+
+    def _check_attributes(self, names: Iterable[str]) -> None:
+        known = dict.fromkeys((*ATTRIBUTES, *self.spimdata.attributes))
+        for name in names:
+            if name not in known:
+                raise MissingKeyError(
+                    f"there is no attribute {name!r} in this dataset; it has {', '.join(known)}"
+                )
 
     def _find_setup(self, given: dict[str, int | str]) -> int:
         fitting = [
@@ -394,7 +390,7 @@ class Level:
     def __init__(self, view: View, level: int, factors: tuple[float, float, float]) -> None:
         self.view = view
         self.index = level
-        self.factors = factors
+        self.factors = tuple(int(factor) if factor == int(factor) else factor for factor in factors)
         """How many pixels of full resolution one pixel spans (z, y, x)."""
 
     @property
@@ -447,7 +443,7 @@ class Level:
             If an integer lies outside.
         """
         array = self._array
-        region, inner = _region(index, array.shape)
+        region, inner = read_box(index, array.shape)
         return array.read(region)[inner]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -457,37 +453,6 @@ class Level:
     def __repr__(self) -> str:
         """Show where it belongs."""
         return f"<Level {self.index} of {self.view!r}, factors zyx {self.factors}>"
-
-
-def _region(index: Index | tuple[Index, ...], shape: Zyx) -> tuple[Region, tuple[int | slice, ...]]:
-    """Return the box to read, and the index that picks from the box what was asked for."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
-    if len(dots) > 1 or len(parts) - len(dots) > 3:
-        raise OutOfRangeError(
-            f"an array (z, y, x) takes at most three indices and one ellipsis; found {index!r}"
-        )
-    place = dots[0] if dots else len(parts)
-    parts[place : place + 1] = [slice(None)] * (3 + len(dots) - len(parts))
-    box: list[slice] = []
-    inner: list[int | slice] = []
-    for axis, part, size in zip("zyx", parts, shape, strict=True):
-        if isinstance(part, slice):
-            start, stop, step = part.indices(size)
-            count = len(range(start, stop, step))
-            low = min(start, start + (count - 1) * step) if count else 0
-            high = max(start, start + (count - 1) * step) + 1 if count else 0
-            box.append(slice(low, high))
-            inner.append(slice(None, None, step) if step != 1 else slice(None))
-        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
-            if not -size <= part < size:
-                raise OutOfRangeError(f"{axis} = {part} is outside of the level, which has {size} ({axis})")
-            part = int(part) % size
-            box.append(slice(part, part + 1))
-            inner.append(0)
-        else:
-            raise InvalidInputError(f"levels are read by integers and slices; found {part!r} for {axis}")
-    return (box[0], box[1], box[2]), tuple(inner)
 
 
 def _pairs(attributes: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from npy2bdv import xml
-from npy2bdv.dataset import Dataset, find_xml, pixel_path, read_xml
+from npy2bdv.dataset import Dataset
 from npy2bdv.draft import usable
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import (
@@ -29,6 +29,7 @@ from npy2bdv.errors import (
     OutOfRangeError,
     ReadOnlyError,
 )
+from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import (
     ATTRIBUTES,
@@ -39,6 +40,7 @@ from npy2bdv.model.spimdata import (
     ViewRegistration,
     ViewTransform,
 )
+from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
 
@@ -146,9 +148,10 @@ class BdvWriter(BdvBase):
         levels, blocks = _triples(subsamp), _triples(blockdim)
         if len(blocks) < len(levels):
             logger.info("%d blocks for %d levels: the first serves all", len(blocks), len(levels))
+        self._first_xml = str(path_xml), path_xml.absolute()
         self._writer = _ClassicDataset(
-            path_xml,
-            path_h5,
+            path_xml.absolute(),
+            path_h5.absolute(),
             levels=levels,
             chunks=blocks,
             compression=compression,
@@ -436,8 +439,13 @@ class BdvWriter(BdvBase):
         )
         self._save()
 
+    def _xml_now(self) -> Path:
+        """Where the XML goes; the program's folder may have changed since the writer was made."""
+        given, place = self._first_xml
+        return place if self.filename_xml == given else Path(self.filename_xml).absolute()
+
     def _save(self) -> None:
-        self._writer.path_xml = Path(self.filename_xml)  # scripts set it, to write another XML over one HDF5
+        self._writer.path_xml = self._xml_now()  # scripts set it, to write another XML over one HDF5
         self._writer.save()
 
     def read_affine(
@@ -507,7 +515,7 @@ class BdvWriter(BdvBase):
 
         What was appended since the last `write_xml` (or all, if it was forgotten) is brought into the XML.
         """
-        self._writer.path_xml = Path(self.filename_xml)
+        self._writer.path_xml = self._xml_now()
         self._writer.close()
 
     @property
@@ -563,7 +571,8 @@ class _ClassicDataset(DatasetWriter):
         self.camera_name = "default"
         self._dtype = dtype
         self._n_setups = math.prod(counts.values())
-        self._placed: dict[int, ViewTransform] = {}
+        self._last_placed: dict[int, ViewTransform] = {}
+        self._times: dict[int, set[int]] = {}
         for name, count in counts.items():
             self.set_labels(name, {id_: str(id_) for id_ in range(count)})
 
@@ -583,11 +592,11 @@ class _ClassicDataset(DatasetWriter):
         """Declare a view, in place of one that was there; what is metadata of the setup is the last given."""
         calibration = ViewTransform(affine=usable(Affine.scale(calibration_xyz)), name="calibration")
         known = self.setups.get(view.setup)
-        others = sorted(other for other in self.views if other.setup == view.setup and other != view)
+        others = self._times.get(view.setup, set()) - {view.time}
         if known is not None and others and known.pyramid.shape != shape:
             raise InvalidInputError(
                 f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup at time point "
-                f"{others[0].time}. All time points of a setup must have one shape."
+                f"{min(others)}. All time points of a setup must have one shape."
             )
         setups = dict(self.setups)
         setups.pop(view.setup, None)
@@ -606,14 +615,15 @@ class _ClassicDataset(DatasetWriter):
             )
             if view in self.views:
                 logger.warning("overwriting time point %d, setup %d", view.time, view.setup)
-            placed = affine or self._placed.get(view.setup)
+            placed = affine or self._last_placed.get(view.setup)
             transforms = (calibration,) if placed is None else (placed, calibration)
             stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
         except BaseException:
             self.setups = before
             raise
+        self._times.setdefault(view.setup, set()).add(view.time)
         if affine is not None:
-            self._placed[view.setup] = affine
+            self._last_placed[view.setup] = affine
         return stream
 
     def describe(self) -> SpimData:
@@ -826,6 +836,8 @@ class BdvEditor(BdvBase):
         ------
         ReadOnlyError
             In mode "r".
+        InUseError
+            If the dataset is being recorded: its writer would overwrite the change.
         """
         if self.mode == "r":
             raise ReadOnlyError(f"{self.filename_xml} is open in mode 'r', read only; open it with mode='r+'")
@@ -836,10 +848,14 @@ class BdvEditor(BdvBase):
         changed = replace(known, transforms=(transform, *known.transforms))
         data = dataset.spimdata.with_registration(view, changed)
         text = xml.serialise(data)
-        if not self._backed_up:
-            keep_backup(dataset.path)
-            self._backed_up = True
-        replace_file(dataset.path, text)
+        lock = Lock(Path(self.filename_h5))
+        try:
+            if not self._backed_up:
+                keep_backup(dataset.path)
+                self._backed_up = True
+            replace_file(dataset.path, text)
+        finally:
+            lock.release()
         dataset.spimdata = data
 
     def finalize(self) -> None:
@@ -869,9 +885,9 @@ class BdvEditor(BdvBase):
         )
 
     def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
+        self._open.check_time(time)
         setup = self._setup(illumination, channel, tile, angle)
-        known = time in self._open.times
-        return self._open.view(time=int(time) if known else time, setup=setup.id)
+        return self._open.view(time=int(time), setup=setup.id)
 
 
 def _attribute_ids(data: SpimData, name: str) -> list[int]:

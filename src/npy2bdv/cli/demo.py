@@ -53,7 +53,7 @@ def demo(folder: Path = Path("npy2bdv-demo"), /) -> None:
 
 def _make_room(path: Path) -> None:
     """Delete the demo's own dataset; refuse where there is another."""
-    from npy2bdv.dataset import read_xml
+    from npy2bdv.location import read_xml
 
     pixels = path.with_suffix(".h5")
     if not path.exists() and not pixels.exists():

@@ -33,7 +33,8 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
     """
     from rich.console import Console
 
-    from npy2bdv.dataset import Dataset, find_xml, read_xml
+    from npy2bdv.dataset import Dataset
+    from npy2bdv.location import find_xml, read_xml
     from npy2bdv.model.spimdata import Hdf5Loader
 
     path = find_xml(xml)

@@ -31,7 +31,7 @@ def recover(recording: Path, /) -> None:
     """
     from rich.console import Console
 
-    from npy2bdv.dataset import find_xml, read_xml
+    from npy2bdv.location import find_xml, read_xml
     from npy2bdv.recover import recover as bring_into_order
 
     if not recording.is_file():

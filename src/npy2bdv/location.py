@@ -1,0 +1,80 @@
+"""Where the parts of a dataset lie: its XML, and the pixel file that the XML names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from npy2bdv import xml
+from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
+from npy2bdv.model.spimdata import Hdf5Loader
+from npy2bdv.storage import FORMATS
+
+if TYPE_CHECKING:
+    from npy2bdv.model.spimdata import SpimData
+
+
+def find_xml(path: Path) -> Path:
+    """Return the XML of a dataset that is named by its XML or its pixels.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    InvalidInputError
+        If the name has another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix != ".xml" and not any(suffix in card.suffixes for card in FORMATS.values()):
+        raise InvalidInputError(
+            f"{path.name!r} names no dataset: give its XML (NAME.xml) or its pixels (NAME.h5)"
+        )
+    path_xml = path if suffix == ".xml" else path.with_suffix(".xml")
+    if not path_xml.is_file():
+        beside = "" if suffix == ".xml" else f" beside {path.name}"
+        raise NotFoundError(
+            f"there is no XML {path_xml}{beside}; a dataset is opened by its XML: check the name and the folder "
+            f"({path_xml.parent.resolve()})"
+        )
+    return path_xml
+
+
+def read_xml(path_xml: Path) -> SpimData:
+    """Return what an XML file says."""
+    return xml.parse(path_xml.read_bytes(), source=str(path_xml))
+
+
+def pixel_path(path_xml: Path, data: SpimData) -> Path:
+    """Return the file that an XML names for its pixels.
+
+    Raises
+    ------
+    FormatError
+        If the XML names no loader that this version reads.
+    NotFoundError
+        If the file is not there.
+    """
+    loader = data.loader
+    if not isinstance(loader, Hdf5Loader):
+        named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
+        raise FormatError(
+            f"{path_xml} names {named}; pixels are read from "
+            + ", ".join(repr(card.loader) for card in FORMATS.values())
+        )
+    base = data.base_path.text
+    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
+        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
+        if path.is_file():
+            return path
+    raise NotFoundError(
+        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
+        "<hdf5> in the XML"
+    )
+
+
+def _resolve(folder: Path, text: str) -> Path:
+    """Return a path that an XML names. One without a type counts as relative, though not for Java."""
+    is_uri = text.startswith("file:")
+    return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
