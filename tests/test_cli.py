@@ -141,6 +141,9 @@ def test_convert_with_all_options(run: Run, tmp_path: Path) -> None:
     assert (shown.status, shown.err) == (0, "")
     assert str(out) in shown.out
     assert "Plugins > BigDataViewer > Open XML/HDF5" in shown.out
+    assert "Views: 2; time points: 1; setups: 2; channels: 2 (0, 1)\n" in shown.out
+    assert "Size z,y,x: 3,12,15; voxel size x,y,z: 0.5,0.25,2 nanometer\n" in shown.out
+    assert "gzip 3" in run("info", out).out
     with npy2bdv.open(out) as dataset:
         view = dataset.view(channel=1)
         np.testing.assert_array_equal(view[...], STACK + 1)
@@ -152,6 +155,9 @@ def test_convert_with_all_options(run: Run, tmp_path: Path) -> None:
     refused = run("convert", tmp_path / "two.npy", out, "--axes", "czyx")
     assert refused.status == 1
     assert "already exists" in refused.err
+    assert "--overwrite" in refused.err
+    four_axes = run("convert", tmp_path / "two.npy", tmp_path / "other.xml")
+    assert "pass --axes czyx or --axes tzyx" in four_axes.err
     assert run("convert", tmp_path / "two.npy", out, "--axes", "czyx", "--overwrite").status == 0
 
 
@@ -178,6 +184,10 @@ def test_convert_refuses(run: Run, npy: Path, tmp_path: Path, option: str, value
     assert shown.err.startswith("npy2bdv: ")
     assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [npy]
+
+
+def test_convert_says_that_the_voxel_size_is_unknown(run: Run, npy: Path, tmp_path: Path) -> None:
+    assert "unknown; give --voxel-size x,y,z" in run("convert", npy, tmp_path / "out.xml").out
 
 
 # -- demo ------------------------------------------------------------------------------------------------
@@ -340,9 +350,25 @@ def test_info_of_views_with_different_images(run: Run, tmp_path: Path) -> None:
             setup = writer.add_setup(shape=shape, dtype=dtype, tile=number)
             writer.write(np.zeros(shape, dtype), setup=setup)
     shown = run("info", path).out
-    assert "Levels of setups 0 " in shown
-    assert "Levels of setups 1 " in shown
+    assert "Levels of setup 0 " in shown
+    assert "Levels of setup 1 " in shown
     lines = [line.split() for line in shown.splitlines()]
     assert ["1", "setup", "1", "1", "3,4,6", "float32"] in lines
     # without compression whole blocks are stored, which are four planes deep
     assert ["80", "B", "for", "60", "B,", "raw"] in [line[-6:] for line in lines]
+
+
+def test_info_shows_where_tiles_lie(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "tiles.xml"
+    with npy2bdv.create(path) as writer:
+        for tile in range(2):
+            place = npy2bdv.Affine.translation((13.5 * tile, 0, 0))
+            writer.write(STACK, setup=writer.add_setup(shape=STACK.shape, tile=tile, transform=place))
+    shown = run("info", path).out
+    assert "position x,y,z" in shown
+    assert "13.5,0,0" in shown
+
+
+def test_info_tells_of_a_recording_that_was_interrupted(run: Run, scan: Path) -> None:
+    scan.with_name("scan.h5.journal").write_bytes(b"left by a kill")
+    assert f"npy2bdv recover {scan}" in run("info", scan).out

@@ -592,3 +592,8 @@ def test_paths_that_cannot_be_converted(tmp_path: Path) -> None:
     for name in ("a.npz", "folder.tif"):
         with pytest.raises(FormatError, match=re.escape("give a TIFF (.tif, ")):
             open_source(tmp_path / name)
+
+
+def test_one_number_is_no_voxel_size() -> None:
+    with pytest.raises(InvalidInputError, match=r"three finite sizes above 0 \(x, y, z\); found 0\.4"):
+        open_source(pixels((3, 4, 5)), voxel_size_xyz=0.4)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from npy2bdv.cli.arguments import as_options
 from npy2bdv.errors import BdvError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BdvError, OSError) as error:
         if debug:
             raise
-        sys.stderr.write(f"npy2bdv: {error}\n")
+        sys.stderr.write(f"npy2bdv: {as_options(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         if debug:

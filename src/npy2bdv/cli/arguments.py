@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
@@ -31,6 +32,24 @@ def compression(text: str) -> Compression:
     if colon and not level.isdecimal():
         raise InvalidInputError(f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf")
     return (name, int(level)) if colon else None if name == "none" else name
+
+
+def as_options(message: str) -> str:
+    """Name options of the command in a message that names parameters of the library.
+
+    Examples
+    --------
+    >>> as_options("pass axes='czyx' or overwrite=True")
+    'pass --axes czyx or --overwrite'
+    """
+    for pattern, option in (
+        (r"\boverwrite=True", "--overwrite"),
+        (r"\baxes='(\w+)'", r"--axes \1"),
+        (r"\baxes=(?=\W)", "--axes"),
+        (r"\bvoxel_size_xyz\b=?", "--voxel-size"),
+    ):
+        message = re.sub(pattern, option, message)
+    return message
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:

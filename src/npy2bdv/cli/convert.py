@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 (the command line is read by these annotations)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from npy2bdv.cli import arguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def convert(
@@ -86,4 +89,28 @@ def convert(
     seconds = time.perf_counter() - begun
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"{path}: {written / 1e6:.1f} MB of pixels in {seconds:.1f} s")
+    _tell_what_was_understood(console, path)
     console.print("Open it in Fiji: Plugins > BigDataViewer > Open XML/HDF5. What it holds: npy2bdv info")
+
+
+def _tell_what_was_understood(console: Console, path: Path) -> None:
+    """Say what the source was taken for, so that wrong axes or a voxel size that lacks are seen at once."""
+    from npy2bdv.dataset import open as open_dataset
+
+    with open_dataset(path) as dataset:
+        views = list(dataset.views())
+        sizes = dict.fromkeys(",".join(map(str, view.shape)) for view in views)
+        voxels = dict.fromkeys(
+            ",".join(f"{size:.6g}" for size in view.voxel_size_xyz) + f" {view.unit}"
+            if view.unit not in (None, "px", "pixel")
+            else "unknown; give --voxel-size x,y,z"
+            for view in views
+        )
+        channels = (
+            list(dataset.labels("channel").values()) if "channel" in dataset.spimdata.attributes else []
+        )
+        console.print(
+            f"Views: {len(views)}; time points: {len(dataset.times)}; setups: {len(dataset.setups)}; "
+            f"channels: {len(channels) or 1}{' (' + ', '.join(channels) + ')' if channels else ''}\n"
+            f"Size z,y,x: {' and '.join([*sizes][:5])}; voxel size x,y,z: {' and '.join([*voxels][:5])}"
+        )

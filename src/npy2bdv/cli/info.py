@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from npy2bdv.model.spimdata import SpimData, ViewId, ViewSetup
 
 _ROWS = 40
+_COLUMNS = 100
+_POSITION = "position x,y,z"
 
 
 def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", negative="")] = False) -> None:
@@ -87,7 +89,9 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, st
     else:
         pixels = "cannot be read by this version"
     missing = sorted(data.missing or ())
-    facts = {
+    note = "" if dataset is None else dataset.unfinished
+    facts = {"attention": note} if note else {}
+    facts |= {
         "format": f"{loader} ({pixels})",
         "time points": f"{len(data.timepoints.ids)}: {_ids(data.timepoints.ids)}",
         "setups": f"{len(data.setups)}: {_ids(data.setups)}",
@@ -119,6 +123,8 @@ def _facts(data: SpimData, setup: ViewSetup, view: View | None) -> dict[str, str
         facts["size z,y,x"] = _triple(setup.size_xyz[::-1])
     if setup.voxel_size is not None:
         facts["voxel x,y,z"] = f"{_triple(setup.voxel_size.size_xyz)} {setup.voxel_size.unit or ''}".strip()
+    if view is not None and all(transform.affine is not None for transform in view.transforms):
+        facts[_POSITION] = _triple(view.transform.translation_xyz)
     if setup.camera is not None:
         facts["camera"] = f"{setup.camera.name}, {setup.camera.exposure_time:g} {setup.camera.exposure_unit}"
     return facts
@@ -137,8 +143,12 @@ def _show_setups(console: Console, setups: Mapping[int, Mapping[str, str]], rows
     differing = [name for name in names if name not in shared]
     if not differing:
         return
+    listed = list(setups.items())[:rows]
+    widths = {name: max(len(name), *(len(facts.get(name, "")) for _, facts in listed)) for name in differing}
+    if len("setup") + sum(width + 2 for width in widths.values()) > _COLUMNS and _POSITION in differing:
+        differing.remove(_POSITION)
     table = Table("setup", *differing, box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for id_, facts in list(setups.items())[:rows]:
+    for id_, facts in listed:
         table.add_row(str(id_), *(facts.get(name, "") for name in differing))
     console.print("\nSetups")
     console.print(table)
@@ -163,13 +173,13 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
         )  # fmt: skip
         for number, level in enumerate(levels):
             stored = alike[0].level(number)
-            array = stored.view.dataset.container.level(stored.view.id, number)
-            how = "compressed" if array.is_compressed else "raw"
-            share = f"{_bytes(array.nbytes_on_disk)} for {_bytes(stored.nbytes)}, {how}"
+            how = "raw" if stored.compression == "none" else stored.compression
+            share = f"{_bytes(stored.nbytes_on_disk)} for {_bytes(stored.nbytes)}, {how}"
             table.add_row(str(number), *level, share)
         ids = _ids(view.id.setup for view in alike)
         example = alike[0].id
-        console.print(f"\nLevels of setups {ids} (bytes: time {example.time} of setup {example.setup})")
+        setups = "setup" if len(alike) == 1 else "setups"
+        console.print(f"\nLevels of {setups} {ids} (bytes: time {example.time} of setup {example.setup})")
         console.print(table)
 
 

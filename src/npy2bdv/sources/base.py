@@ -243,10 +243,13 @@ def make_views(
     }
 
 
-def _voxel_size(given: Iterable[float]) -> tuple[float, float, float]:
-    sizes = tuple(map(float, given))
+def _voxel_size(given: Any) -> tuple[float, float, float]:
+    try:
+        sizes = tuple(map(float, given))
+    except (TypeError, ValueError):
+        sizes = ()
     if len(sizes) != 3 or not all(math.isfinite(s) and s > 0 for s in sizes):
-        raise InvalidInputError(f"voxel_size_xyz takes three finite sizes above 0 (x, y, z); found {sizes}")
+        raise InvalidInputError(f"voxel_size_xyz takes three finite sizes above 0 (x, y, z); found {given!r}")
     return sizes[0], sizes[1], sizes[2]
 
 
