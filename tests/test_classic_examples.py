@@ -80,3 +80,10 @@ def test_example(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                     truth = truth.reshape(z, y // 2, 2, x // 2, 2).sum((2, 4), dtype="uint32")
                     truth = ((truth + 2) // 4).astype("uint16")
                 np.testing.assert_array_equal(seen, truth, strict=True)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_without_a_folder_the_usage_is_shown(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    with pytest.raises(SystemExit, match=f"python {path.name} FOLDER"):
+        runpy.run_path(str(path), run_name="__main__")

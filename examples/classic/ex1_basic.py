@@ -10,7 +10,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 rng = np.random.default_rng(1)
 
 bdv_writer = npy2bdv.BdvWriter(folder + "/ex1_basic.h5", nchannels=2, nilluminations=2, nangles=2)

@@ -10,7 +10,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 ntimes = int(sys.argv[2]) if len(sys.argv) > 2 else 3
 nz = int(sys.argv[3]) if len(sys.argv) > 3 else 10
 stack = np.random.default_rng(2).integers(0, 4096, (nz, 200, 300), dtype="uint16")

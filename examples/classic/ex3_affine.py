@@ -9,7 +9,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 rng = np.random.default_rng(3)
 
 # 3. A shear of 10 pixels in x for each plane: one angle of an oblique light sheet.

@@ -9,7 +9,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 stack = np.random.default_rng(4).integers(0, 65536, (6, 40, 50), dtype="uint16")
 
 bdv_writer = npy2bdv.BdvWriter(folder + "/ex4_metadata.h5", nchannels=2)

@@ -9,7 +9,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 rng = np.random.default_rng(5)
 stacks = [rng.integers(0, 65536, (10, 130, 150), dtype="uint16") for _ in range(2)]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import npy2bdv
 
-folder = sys.argv[1]
+folder = sys.argv[1] if len(sys.argv) > 1 else sys.exit(__doc__)
 nz, ny, nx = 10, 100, 120
 camera = np.random.default_rng(6).integers(0, 65536, (2, nz, ny, nx), dtype="uint16")  # in place of a camera
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from npy2bdv.dataset import Dataset, Level, View, open  # noqa: A004
     from npy2bdv.downsample import downsample
-    from npy2bdv.errors import BdvError
+    from npy2bdv.engine import Stats
+    from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
-    from npy2bdv.recover import recover
+    from npy2bdv.recover import RecoveredView, recover
     from npy2bdv.resave import resave
+    from npy2bdv.stream import ViewStream
     from npy2bdv.writer import DatasetWriter, create
 
 _HOMES = {
@@ -30,8 +32,12 @@ _HOMES = {
     "Dataset": "dataset",
     "DatasetWriter": "writer",
     "Level": "dataset",
+    "QueueFull": "errors",
+    "RecoveredView": "recover",
+    "Stats": "engine",
     "View": "dataset",
     "ViewId": "model.spimdata",
+    "ViewStream": "stream",
     "ViewTransform": "model.spimdata",
     "create": "writer",
     "downsample": "downsample",
@@ -48,8 +54,12 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "Level",
+    "QueueFull",
+    "RecoveredView",
+    "Stats",
     "View",
     "ViewId",
+    "ViewStream",
     "ViewTransform",
     "create",
     "downsample",

@@ -188,12 +188,10 @@ def _report(
     ):  # fmt: skip
         table.add_row(name, text)
     console.print(table)
-    for line in (
-        "MB are those of the recording. Dataset and raw file were written in turn, view by view,",
-        "both into the memory of the operating system: in the long run the disk sets the pace.",
-        "Views this small are slower than a camera's: each costs some milliseconds to set up.",
-    ):
-        console.print(line)
+    console.print(
+        "The raw file shows the file cache of this machine, not its disk; the dataset makes all levels as well.\n"
+        "Whether your disk keeps up with your camera: npy2bdv speedtest"
+    )
     console.print(f"\nDataset: {path}")
     console.print("Look at it in Fiji: Plugins > BigDataViewer > Open XML/HDF5.")
     console.print("In BigStitcher (Plugins > BigStitcher > BigStitcher) the tiles lie where they belong.")
