@@ -555,8 +555,7 @@ class _ClassicDataset(DatasetWriter):
         counts: dict[str, int],
         max_memory: int,
     ) -> None:
-        if path_h5.exists() and overwrite:
-            logger.warning("HDF5 file %s already exists, overwriting.", path_h5)
+        replaced = overwrite and path_h5.exists()
         super().__init__(
             path_xml,
             path_h5,
@@ -568,6 +567,8 @@ class _ClassicDataset(DatasetWriter):
             pixel_types=(dtype,),
             max_memory=max_memory,
         )
+        if replaced:
+            logger.warning("HDF5 file %s already exists, overwriting.", path_h5)
         self.camera_name = "default"
         self._dtype = dtype
         self._n_setups = math.prod(counts.values())

@@ -237,7 +237,7 @@ def _ome_labels(text: str) -> Iterator[_Labels]:
     try:
         images = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        yield _Labels(notes=(f"The OME metadata cannot be read ({error}): pass voxel_size_xyz.",))
+        yield _Labels(notes=(f"The OME metadata cannot be read ({error}): give the voxel size.",))
         return
     for pixels in images.iterfind("{*}Image/{*}Pixels"):
         sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "XYZ"]
@@ -245,7 +245,7 @@ def _ome_labels(text: str) -> Iterator[_Labels]:
         channels = tuple(channel.get("Name", "") for channel in pixels.iterfind("{*}Channel"))
         labels = _one_unit([float(s) if s else None for s in sizes], units)
         if sizes[0] and sizes[1] and not sizes[2] and int(pixels.get("SizeZ", 1)) > 1:
-            note = f"The file tells no distance of planes: 1 {labels.unit} is taken; pass voxel_size_xyz."
+            note = f"The file tells no distance of planes: 1 {labels.unit} is taken; give the voxel size."
             labels = labels._replace(notes=(*labels.notes, note))
         yield labels._replace(channels=channels if all(channels) else ())
 
@@ -264,7 +264,7 @@ def _one_unit(sizes: Iterable[float | None], units: list[str]) -> _Labels:
             result.append(size * 10.0**exponent / 10.0 ** exponents[0])
         else:
             note = (
-                f"The file gives sizes in different units, {units}; they are not used: pass voxel_size_xyz."
+                f"The file gives sizes in different units, {units}; they are not used: give the voxel size."
             )
             return _Labels(notes=(note,))
     return _Labels(voxel_size_xyz=(result[0], result[1], result[2]), unit=units[0])
