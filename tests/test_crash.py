@@ -217,6 +217,10 @@ def full_rows(planes: Iterable[int], depth: int) -> set[int]:
     return {z for row in rows if there.issuperset(row) for z in row}
 
 
+def planes_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
+    return {z for start, stop in ranges for z in range(start, stop)}
+
+
 def fingerprint(folder: Path) -> dict[str, str]:
     files = (path for path in folder.iterdir() if path.suffix != ".lock")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -241,8 +245,7 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
         assert fingerprint(tmp_path) == before
         if job.compression is None:
             raise
-        print("TORN", job, seed)
-        return
+        pytest.xfail("a kill within a flush tore the metadata of HDF5; refused, unchanged")
     if acknowledged:
         assert early_xml.is_file() == job.existing
         with npy2bdv.open(early_xml if job.existing else path_xml) as dataset:
@@ -266,10 +269,14 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
                 np.testing.assert_array_equal(
                     view.level(level)[...], npy2bdv.downsample(pixels, factors), err_msg=f"{view}, {factors}"
                 )
-            missing = {z for start, stop in report[view.id].missing for z in range(start, stop)}
+            missing = planes_of(report[view.id].missing)
+            unconfirmed = planes_of(report[view.id].unconfirmed)
             assert report[view.id].planes == len(pixels) - len(missing)
-            for z in set(range(len(pixels))) - missing:
-                np.testing.assert_array_equal(pixels[z], plane(view.id, z))
+            for z in range(len(pixels)):
+                expected = plane(view.id, z)
+                if z in unconfirmed:  # as far as it came; never older pixels
+                    expected = np.where(pixels[z] == 0, 0, expected)
+                np.testing.assert_array_equal(pixels[z], 0 if z in missing else expected)
     with pytest.raises(NotFoundError, match=r"no journal .* closed cleanly"):
         npy2bdv.recover(path_xml)
 
