@@ -93,7 +93,7 @@ def test_info_of_fijis_dataset(kidney: Path, capsys: pytest.CaptureFixture[str])
         "32,172,111",
         "65.6211,65.6039,160 µm",
         "8,16,32",
-        "compressed",
+        "gzip 6",
         "2.43888",
     ):
         assert text in shown

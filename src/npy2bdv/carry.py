@@ -129,6 +129,7 @@ class LowerLevels:
         self._levels = levels
         self._carry = Carry(shape, cutter.dtype, [factors for factors, _ in levels])
         self._guard = threading.Lock()
+        self._counted = 0
 
     @property
     def group(self) -> int:
@@ -140,6 +141,7 @@ class LowerLevels:
         if self._levels:
             with self._guard:
                 self._place(self._carry.push(z, slab))
+                self._count()
 
     def finish(self) -> list[tuple[int, int]]:
         """Store all; planes that never came count as zeros.
@@ -152,6 +154,7 @@ class LowerLevels:
         with self._guard:
             ranges = self._carry.open_ranges
             self._place(self._carry.finish())
+            self._count()
             self._send_all()
         return ranges
 
@@ -160,6 +163,7 @@ class LowerLevels:
         with self._guard:
             ranges = self._carry.open_ranges
             self._carry.drop()
+            self._count()
             self._send_all()
         return ranges
 
@@ -167,6 +171,7 @@ class LowerLevels:
         """Forget everything, and write zeros over what was stored."""
         with self._guard:
             self._carry.drop()
+            self._count()
             for _, level in self._levels:
                 while level.rows:
                     level.rows.popitem()[1].release()
@@ -190,6 +195,12 @@ class LowerLevels:
                     for z in cells[(cells >= planes.start) & (cells < planes.stop)].tolist():
                         _average(source, factors, z, state.pixels[z - planes.start])
                     self._send(level, row)
+
+    def _count(self) -> None:
+        """Count the memory of the sums with that of the buffers."""
+        held = self._carry.nbytes
+        self._cutter.engine.hold(held - self._counted)
+        self._counted = held
 
     def _place(self, finished: Iterable[Finished]) -> None:
         """Copy finished planes into their rows; send those that are full."""

@@ -14,6 +14,7 @@ from npy2bdv.storage.journal import Journal, Lock, planes_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from weakref import WeakMethod
 
     import numpy as np
     from numpy.typing import NDArray
@@ -129,7 +130,7 @@ class Clock:
         self,
         engine: Engine,
         seconds: float,
-        checkpoint: Callable[[], object],
+        checkpoint: WeakMethod[Callable[[], object]],
         on_stats: Callable[[Stats], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -151,8 +152,11 @@ class Clock:
             stats = self._engine.stats()
             self._show(stats)
             if asked or (time.monotonic() - last >= self._seconds and stats.frames != seen):
+                checkpoint = self._checkpoint()
+                if checkpoint is None:
+                    return
                 try:
-                    self._checkpoint()
+                    checkpoint()
                 except Exception:  # recording goes on; errors of threads surface in the caller's next call
                     logger.warning("a checkpoint failed", exc_info=True)
                 last, seen = time.monotonic(), stats.frames

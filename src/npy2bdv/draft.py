@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -274,34 +274,41 @@ class Draft:
         """
         if view not in self.views:
             raise MissingKeyError(f"time point {view.time} of setup {view.setup} has not been written")
-        known = self.known(view.setup)
-        own = self.views[view]
+        return self._placed(
+            view.setup, self.views[view], self._smallest({view.setup for view in dict(self.views)})
+        )
+
+    def _placed(
+        self, setup: int, own: tuple[ViewTransform, ...] | None, smallest: float
+    ) -> tuple[ViewTransform, ...]:
+        known = self.known(setup)
         placed = known.transforms if own is None else own
-        calibration = known.calibration
-        if calibration is None:
+        if known.calibration is None:
             return placed
-        affine = self._calibration(known.value) if isinstance(calibration, str) else calibration
-        return (*placed, ViewTransform(affine=affine, name="calibration"))
+        calibration = known.calibration
+        if isinstance(calibration, str):
+            assert known.value.voxel_size is not None
+            x, y, z = known.value.voxel_size.size_xyz
+            calibration = Affine.scale((x / smallest, y / smallest, z / smallest))
+        return (*placed, ViewTransform(affine=calibration, name="calibration"))
 
     def set_transforms(self, view: ViewId, transforms: Sequence[ViewTransform]) -> None:
         """Replace the transforms of a view (outermost first); the calibration stays innermost."""
         self.views[view] = view_transforms(tuple(transforms))
 
-    def _calibration(self, setup: ViewSetup) -> Affine:
-        """Return BigStitcher's calibration: voxel sizes in units of the smallest of all present views."""
-        present = {view.setup for view in self.views}
-        sizes = [known.value.voxel_size for id_, known in self.setups.items() if id_ in present]
-        smallest = min((min(size.size_xyz) for size in sizes if size is not None), default=1.0)
-        assert setup.voxel_size is not None
-        x, y, z = setup.voxel_size.size_xyz
-        return Affine.scale((x / smallest, y / smallest, z / smallest))
+    def _smallest(self, setups: Collection[int]) -> float:
+        """Return the smallest voxel size of some setups: BigStitcher's unit of the world (formats.md 1.9)."""
+        sizes = (self.setups[setup].value.voxel_size for setup in setups)
+        return min((min(size.size_xyz) for size in sizes if size is not None), default=1.0)
 
     def describe(self) -> SpimData:
         """Return what the XML says of the dataset as it is now."""
-        present = sorted(self.views)
-        times = range(max((view.time for view in present), default=-1) + 1)
+        views = dict(self.views)  # other threads may declare more meanwhile
+        present = sorted(views)
+        times = _times({view.time for view in present})
         setups = sorted({view.setup for view in present})
         here = set(present)
+        smallest = self._smallest(setups)
         return SpimData(
             generated_by=self.generated_by,
             setups={id_: self.setups[id_].value for id_ in setups},
@@ -309,14 +316,34 @@ class Draft:
                 name: AttributeGroup(name=name, entities=dict(sorted(self._entities[name].items())))
                 for name in (*_XML_ORDER, *(name for name in self._entities if name not in _XML_ORDER))
             },
-            timepoints=Timepoints.of(tuple(times)),
+            timepoints=Timepoints.of(times),
             missing=frozenset(
                 ViewId(time, setup)
                 for time in times
-                for setup in self.setups
+                for setup in dict(self.setups)
                 if ViewId(time, setup) not in here
             ),
-            registrations={view: ViewRegistration(transforms=self.transforms(view)) for view in present},
+            registrations={
+                view: ViewRegistration(transforms=self._placed(view.setup, views[view], smallest))
+                for view in present
+            },
+        )
+
+    def describe_view(self, view: ViewId) -> SpimData:
+        """Return what the XML would say of one view alone, for the journal."""
+        known = self.known(view.setup)
+        smallest = self._smallest(self.setups)
+        return SpimData(
+            generated_by=self.generated_by,
+            setups={view.setup: known.value},
+            attributes={
+                name: AttributeGroup(name=name, entities={id_: self._entities[name][id_]})
+                for name, id_ in known.value.attributes.items()
+            },
+            timepoints=Timepoints.of((view.time,)),
+            registrations={
+                view: ViewRegistration(transforms=self._placed(view.setup, self.views[view], smallest))
+            },
         )
 
     def known(self, setup: int) -> DraftSetup:
@@ -433,3 +460,9 @@ def usable(matrix: ArrayLike | Affine) -> Affine:
 
 def _pairs(attributes: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={label!r}" for name, label in attributes.items())
+
+
+def _times(used: set[int]) -> tuple[int, ...]:
+    """Return the time points of a dataset: gaps are time points with missing views, unless they are absurd."""
+    last = max(used, default=-1)
+    return tuple(range(last + 1)) if last < 1000 + 10 * len(used) else tuple(sorted(used))

@@ -6,6 +6,7 @@ takes one at a time. Memory is reused (fresh memory is slow) and bounded: whoeve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -166,6 +167,7 @@ class Engine:
                 raw = spare.pop()
                 self._spare_bytes -= nbytes
             else:
+                self._keep_spare_within(self.max_memory - self._used)
                 raw = np.empty(nbytes, np.uint8)
         return raw.view(dtype).reshape(shape)
 
@@ -174,12 +176,15 @@ class Engine:
         raw = array.reshape(-1).view(np.uint8)
         with self._changed:
             self._used -= raw.nbytes
-            if self._used + self._spare_bytes + raw.nbytes > self.max_memory:
-                self._spare.clear()
-                self._spare_bytes = 0
+            self._keep_spare_within(self.max_memory - self._used - raw.nbytes)
             self._spare.setdefault(raw.nbytes, []).append(raw)
             self._spare_bytes += raw.nbytes
             self._changed.notify_all()
+
+    def _keep_spare_within(self, nbytes: int) -> None:
+        if self._spare_bytes > nbytes:
+            self._spare.clear()
+            self._spare_bytes = 0
 
     def hold(self, nbytes: int) -> None:
         """Count memory of the caller that is kept for now (negative: let go)."""
@@ -253,7 +258,13 @@ class Engine:
                     stream.jobs -= 1
                     self._changed.notify_all()
 
-        return pool.submit(guarded)
+        try:
+            return pool.submit(guarded)
+        except RuntimeError:  # the interpreter is going down: a forgotten writer is closed in this thread
+            guarded()
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
 
     def drain(self, stream: Client | None = None, deadline: float | None = None) -> None:
         """Wait until everything handed over (for one view, or all) is in the container.
@@ -277,7 +288,8 @@ class Engine:
 
     def barrier(self) -> None:
         """Wait until the pieces handed to the writer thread so far are in the container."""
-        self._writer.submit(lambda: None).result()
+        with contextlib.suppress(RuntimeError):  # at the end of the interpreter all is done at once
+            self._writer.submit(lambda: None).result()
         self.check()
 
     def check(self) -> None:

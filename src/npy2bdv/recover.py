@@ -14,7 +14,8 @@ import numpy as np
 from npy2bdv import xml
 from npy2bdv.engine import Engine
 from npy2bdv.errors import NotFoundError
-from npy2bdv.model.spimdata import ViewId
+from npy2bdv.model.spimdata import Hdf5Loader, PathRef, SpimData, Timepoints, ViewId
+from npy2bdv.rows import runs
 from npy2bdv.storage import FORMATS, open_container
 from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records, remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from npy2bdv.storage.base import Container
+    from npy2bdv.storage.base import Container, LevelArray
     from npy2bdv.storage.journal import Record
 
 
@@ -39,17 +40,21 @@ class RecoveredView:
     view
         Time point and setup.
     planes
-        How many planes are safe.
+        How many planes there are.
     depth
         How many planes the view has.
     missing
-        Planes (start, stop) that are not: they never came, or were not acknowledged before the kill.
+        Planes (start, stop) that are not there.
+    unconfirmed
+        Planes (start, stop) among those there that no checkpoint had acknowledged before the kill. They hold
+        pixels as far as those came.
     """
 
     view: ViewId
     planes: int
     depth: int
     missing: tuple[tuple[int, int], ...]
+    unconfirmed: tuple[tuple[int, int], ...] = ()
 
 
 def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
@@ -118,20 +123,28 @@ class _Journal:
         self.there: dict[ViewId, NDArray[np.bool_]] = {}
         self.complete: set[ViewId] = set()
         self.planes: dict[tuple[ViewId, int], NDArray[Any]] = {}
+        self.open_ended: set[ViewId] = set()
+        self.described: dict[ViewId, bytes] = {}
+        self.gone: set[ViewId] = set()
+        self.waiting: set[tuple[ViewId, int]] = set()
         ended: dict[ViewId, NDArray[np.bool_]] = {}
         settled: dict[ViewId, NDArray[np.bool_]] = {}
-        waiting: set[tuple[ViewId, int]] = set()
-        for kind, text, _ in records:
+        for kind, text, data in records:
             view = ViewId(*text["view"]) if "view" in text else ViewId(0, 0)
             if kind == "data":
                 self.xml_name, self.recording_name = text["xml"], text["recording"]
             elif kind == "view":
+                self.gone.discard(view)
                 self.depths[view] = max(text["shape"][0], self.depths.get(view, 0))
                 for known in (self.there, ended, settled):
                     known.pop(view, None)
                 self.complete.discard(view)
+                (self.open_ended.add if text["open"] else self.open_ended.discard)(view)
+            elif kind == "xml ":
+                self.described[view] = data
             elif kind == "gone":
                 self.depths.pop(view, None)
+                self.gone.add(view)
             elif kind == "full":
                 ended[view] = _flags(text["there"])
             elif kind == "mark":  # what has ended by now is safe when this checkpoint is done
@@ -141,16 +154,16 @@ class _Journal:
                 self.complete |= settled.keys()
                 self.there.update(settled)
                 settled.clear()
-                waiting = set()
+                self.waiting = set()
                 for each, there, unfinished in text["views"]:
                     self.complete.discard(ViewId(*each))
                     self.there[ViewId(*each)] = _flags(there)
-                    waiting.update(
+                    self.waiting.update(
                         (ViewId(*each), z) for first, last in unfinished for z in range(first, last)
                     )
         for kind, text, data in planes:
             key = ViewId(*text["view"]), int(text["z"])
-            if kind == "plne" and key in waiting:
+            if kind == "plne" and key in self.waiting:
                 self.planes[key] = np.frombuffer(data, text["dtype"]).reshape(text["shape"])
 
 
@@ -163,50 +176,82 @@ def _flags(ranges: list[list[int]]) -> NDArray[np.bool_]:
 
 def _complete(view: ViewId, journal: _Journal, container: Container, engine: Engine) -> RecoveredView:
     """Write the planes that wait in the journal, and make the lower levels from what there is."""
+    depth = journal.depths[view]
+    if not container.has(view):  # declared just before the kill
+        return RecoveredView(view=view, planes=0, depth=depth, missing=((0, depth),))
     factors = [tuple(int(size) for size in row) for row in container.factors(view.setup)]
+    # levels that were being added when the process was killed may be absent
+    factors = [each for level, each in enumerate(factors) if container.has(view, level)]
     arrays = [container.level(view, level) for level in range(len(factors))]
     full = arrays[factors.index((1, 1, 1))] if (1, 1, 1) in factors else None
-    depth = full.shape[0] if full is not None else journal.depths[view]
+    depth = full.shape[0] if full is not None else depth
     known = journal.there.get(view, np.zeros(0, bool))[:depth]
-    there = np.pad(known, (0, depth - len(known)))
+    safe = np.pad(known, (0, depth - len(known)))
+    if full is not None and full.is_compressed:  # what is said to wait in the journal must be there
+        for other, z in journal.waiting - journal.planes.keys():
+            if other == view and z < depth:
+                safe[z] = False
+    there = safe
     if full is not None and view not in journal.complete:
+        there = safe | _with_pixels(full, ~safe)
+        open_ended = view in journal.open_ended and bool(there.any())
+        shape = (None if open_ended else depth, *full.shape[1:])
         levels: Any = list(zip(factors, arrays, strict=True))
-        stream = ViewStream(engine, full.shape, full.dtype, levels, there=there)
+        stream = ViewStream(engine, shape, full.dtype, levels, there=there)
         for (other, z), plane in journal.planes.items():
             if other == view:
                 stream.put(plane[np.newaxis], z)
         stream.make_again()
         stream.close()
-    missing = tuple(_gaps(there))
+        depth = stream.shape[0]
+        safe, there = safe[:depth], there[:depth]
+    missing = tuple(runs(~there))
     if missing and there.any():
         container.note_missing_planes(view, list(missing))
-    return RecoveredView(view=view, planes=int(there.sum()), depth=depth, missing=missing)
+    return RecoveredView(
+        view=view,
+        planes=int(there.sum()),
+        depth=depth,
+        missing=missing,
+        unconfirmed=tuple(runs(there & ~safe)),
+    )
 
 
-def _gaps(there: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(~there, prepend=False, append=False)).tolist()
-    return list(zip(edges[::2], edges[1::2], strict=True))
+def _with_pixels(image: LevelArray, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which of the wanted planes hold anything but zeros."""
+    found = np.zeros_like(wanted)
+    for start, stop in runs(wanted):
+        for z in range(start, stop, image.chunk[0]):
+            end = min(z + image.chunk[0], stop)
+            found[z:end] = image.read((slice(z, end), slice(None), slice(None))).any(axis=(1, 2))
+    return found
 
 
 def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]) -> None:
-    """Put the XML in its final place; views of which nothing is safe are missing."""
+    """Put the XML in its final place, with every view of which there are planes; the others are missing."""
     final = pixels.with_name(journal.xml_name)
     early = pixels.with_name(journal.recording_name)
     source = early if early.is_file() else final
-    if not source.is_file():
-        raise NotFoundError(f"there is no XML {final} of this recording; pixels are in order in {pixels}")
-    data = xml.parse(source.read_bytes(), str(source))
-    lost = {each.view for each in found if not each.planes}
-    here = {each.view for each in found} - lost
-    depths = {each.view.setup: each.depth for each in found}
-    setups = {
-        id_: replace(setup, size_xyz=(*setup.size_xyz[:2], depths[id_]))
-        if setup.size_xyz and id_ in depths
-        else setup
-        for id_, setup in data.setups.items()
-    }
-    missing = (data.missing or frozenset()) | {view for view in lost if view.setup in setups}
-    data = replace(data, setups=setups, missing=missing - (here & data.registrations.keys()))
+    data = SpimData(loader=Hdf5Loader(path=PathRef(text=pixels.name)))
+    if source.is_file():
+        data = xml.parse(source.read_bytes(), str(source))
+    for each in found:
+        if each.planes and each.view in journal.described:
+            data = _with_view(data, each, xml.parse(journal.described[each.view], "the journal"))
+    lost = journal.gone | {each.view for each in found if not each.planes}
+    registrations = {view: kept for view, kept in data.registrations.items() if view not in lost}
+    times = range(max((view.time for view in registrations), default=-1) + 1)
+    setups = {*data.setups, *(view.setup for view in registrations)}
+    missing = frozenset(
+        ViewId(time, setup) for time in times for setup in setups if (time, setup) not in registrations
+    )
+    data = replace(
+        data,
+        setups=dict(sorted(data.setups.items())),
+        timepoints=Timepoints.of(tuple(times)),
+        missing=missing,
+        registrations=registrations,
+    )
     if source != final:
         keep_backup(final)
     for path in (final, early):
@@ -214,3 +259,23 @@ def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]
     replace_file(final, xml.serialise(data))
     if source != final:
         source.unlink()
+
+
+def _with_view(data: SpimData, each: RecoveredView, alone: SpimData) -> SpimData:
+    """Return a description with one view more, or with its length as it turned out."""
+    view = each.view
+    setup = data.setups.get(view.setup, alone.setups[view.setup])
+    if setup.size_xyz is not None:
+        setup = replace(setup, size_xyz=(*setup.size_xyz[:2], each.depth))
+    groups = dict(data.attributes)
+    for name, group in alone.attributes.items():
+        known = groups.get(name, group)
+        entities = {**group.entities, **known.entities}
+        groups[name] = replace(known, entities=dict(sorted(entities.items())))
+    return replace(
+        data,
+        generated_by=data.generated_by or alone.generated_by,
+        setups={**data.setups, view.setup: setup},
+        attributes=groups,
+        registrations={**alone.registrations, **data.registrations},
+    )

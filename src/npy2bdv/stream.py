@@ -25,6 +25,7 @@ import numpy as np
 from npy2bdv.carry import LowerLevels
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError, WriteError
 from npy2bdv.rows import Cutter, LevelRows, Row, runs
+from npy2bdv.storage.frames import check_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class Hooks:
     chunks: Callable[[list[ChunkNote]], None] | None = None
     frame: Callable[[int, Mapping[str, Any]], None] | None = None
     taken: Callable[[], None] | None = None
-    closed: Callable[[], None] | None = None
+    closed: Callable[[ViewStream], None] | None = None
 
 
 class ViewStream:
@@ -184,6 +185,12 @@ class ViewStream:
         frame = np.asarray(frame)
         if frame.ndim != 2:
             raise InvalidInputError(f"a plane is 2-D (y, x); found an array of shape {frame.shape}")
+        if frame.shape != self.shape[1:]:
+            raise InvalidInputError(
+                f"the plane has the shape {frame.shape}; this view has {self.shape[1:]} (y, x)"
+            )
+        if meta is not None:
+            check_meta(meta)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._engine.door(deadline):
             z = self._next
@@ -239,7 +246,9 @@ class ViewStream:
             if axis == "z" and self._open_ended and first == int(first) and first >= 0:
                 continue
             if first != int(first) or not 0 <= first < size:
-                raise OutOfRangeError(f"{axis} = {first} is outside of the view, which has {size} ({axis})")
+                raise OutOfRangeError(
+                    f"{axis} = {first} is outside of the view, which has {size} ({axis}), counted from 0"
+                )
             if first + length > size:
                 raise InvalidInputError(
                     f"the block of shape {block.shape} at {axis} = {first} ends at {axis} = {first + length}, "
@@ -284,7 +293,7 @@ class ViewStream:
             self._trim()
             self.settle()
         if self._hooks.closed is not None:
-            self._hooks.closed()
+            self._hooks.closed(self)
 
     def abort(self) -> None:
         """Give the view up (a stage error, say): it becomes a missing view, and may be declared again."""
@@ -302,7 +311,7 @@ class ViewStream:
             self._engine.drain(self)
             self._there[:] = False
         if self._hooks.closed is not None:
-            self._hooks.closed()
+            self._hooks.closed(self)
 
     def __enter__(self) -> Self:
         return self
@@ -325,6 +334,7 @@ class ViewStream:
     def _put(self, block: NDArray[Any], z: int, y: int, x: int, deadline: float | None, copy: bool) -> None:
         if self._closed:
             raise ClosedError("this view has been completed; open a new stream")
+        self._engine.check()
         self.check_place(block, (z, y, x))
         whole = block.shape[1:] == self.shape[1:]
         if not whole and self._source is None:
@@ -337,7 +347,6 @@ class ViewStream:
                 f"pixels of {block.dtype} do not all fit into {self.dtype}, the type of this view; convert them "
                 f"first, e.g. block.astype({self.dtype.name!r}), or declare the setup with another dtype"
             )
-        self._engine.check()
         z, stop = int(z), int(z) + len(block)
         if self._source is None and self._there[z:stop].any():
             again = z + int(self._there[z:stop].argmax())

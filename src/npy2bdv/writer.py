@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -11,7 +12,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakMethod, WeakSet, WeakValueDictionary
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def create(
     [20, 21, 22, 23]
     >>> folder.cleanup()
     """
-    path_xml, path_pixels = dataset_paths(path, format)
+    path_xml, path_pixels = (each.absolute() for each in dataset_paths(path, format))
     made = GeneratedBy(
         library_version=version("npy2bdv"),
         microscope=microscope,
@@ -196,6 +197,11 @@ class DatasetWriter(Draft):
         self.path_xml = path_xml
         self.path_pixels = path_pixels
         self._codec = self.card.codec(compression)
+        if max_memory < 1 or checkpoint_bytes < 1 or not checkpoint_seconds > 0:
+            raise InvalidInputError(
+                f"max_memory, checkpoint_bytes and checkpoint_seconds must be above 0; found {max_memory}, "
+                f"{checkpoint_bytes} and {checkpoint_seconds}"
+            )
         # all that can be wrong is found before anything on disk changes
         for dtype in pixel_types:
             self.card.check(self.pyramid_of((1, 1, 1), None, ((1, 1, 1),), (1, 1, 1)), dtype)
@@ -232,6 +238,8 @@ class DatasetWriter(Draft):
         self._held: WeakValueDictionary[ViewId, ViewStream] = WeakValueDictionary()
         """Streams that callers may still use, though they were full once and let go of."""
         self._incomplete: dict[ViewId, NDArray[np.bool_]] = {}
+        self._noted: set[ViewId] = set()
+        """Views of which it is noted in the container that planes are missing."""
         self._given_up: set[ViewId] = set()
         self._frames: FrameTable | None = None
         taken = path_xml.exists()
@@ -245,9 +253,11 @@ class DatasetWriter(Draft):
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
         self._checkpointing = threading.Lock()
+        self._saving = threading.RLock()
         self._checkpoint_bytes = checkpoint_bytes
         self._next_checkpoint = checkpoint_bytes
-        self._clock = Clock(self._engine, checkpoint_seconds, self.checkpoint, on_stats)
+        self._clock = Clock(self._engine, checkpoint_seconds, WeakMethod(self.checkpoint), on_stats)
+        _OPEN.add(self)
 
     # -- views -------------------------------------------------------------------------------------------
 
@@ -278,9 +288,13 @@ class DatasetWriter(Draft):
         """
         known = self.known(setup)
         pixels = np.asarray(stack)
-        if pixels.shape != known.pyramid.shape:
+        if (
+            pixels.ndim != 3
+            or pixels.shape[1:] != known.shape[1:]
+            or known.shape[0] not in (None, len(pixels))
+        ):
             raise InvalidInputError(
-                f"the stack has the shape {pixels.shape}; setup {setup} was added with {known.pyramid.shape} "
+                f"the stack has the shape {pixels.shape}; setup {setup} was added with {known.shape} "
                 "(z, y, x)"
             )
         if not np.can_cast(pixels.dtype, known.dtype, "safe"):
@@ -344,6 +358,7 @@ class DatasetWriter(Draft):
                 hooks=self._hooks(view),
             )
             self.views[view] = own
+            self._safety.described(view, xml.serialise(self.describe_view(view)))
             self._streams[view] = self._held[view] = stream
             if self._saved_views is None:
                 self._save_to(self._recording_xml or self.path_xml)
@@ -365,11 +380,11 @@ class DatasetWriter(Draft):
             levels = range(known.pyramid.n_levels)
             old = tuple(self.container.level(view, level) for level in levels)
             if all(array.shape == known.pyramid.level_shape(level) for level, array in enumerate(old)):
-                self._safety.declared(view, old)
+                self._safety.declared(view, old, open_ended=known.open_ended)
                 return old  # wiped when it was given up
         arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
         self.container.flush()
-        self._safety.declared(view, arrays)
+        self._safety.declared(view, arrays, open_ended=known.open_ended)
         return arrays
 
     def _hooks(self, view: ViewId) -> Hooks:
@@ -390,16 +405,17 @@ class DatasetWriter(Draft):
         """Frames that a camera counted (``append(..., meta={"frame": n})``) and that never came."""
         return () if self._frames is None else tuple(self._frames.gaps)
 
-    def _stream_closed(self, view: ViewId) -> None:
+    def _stream_closed(self, view: ViewId, stream: ViewStream) -> None:
         """Keep what is known at the end of a view: its length, the planes that never came."""
-        stream = self._streams.get(view)
-        if stream is None:
+        if self._streams.get(view) is not stream:  # replaced by another one
             return
         known = self.setups[view.setup]
         if not stream.planes_there:
             self.views.pop(view, None)
             self._given_up.add(view)
             self._safety.forgot(view)
+            if self._frames is not None:
+                self._frames.begin_anew(view)
         elif known.open_ended:
             self.setups[view.setup] = known.with_length(stream.shape[0])
         elif known.length_was_open and stream.missing_planes:
@@ -498,13 +514,17 @@ class DatasetWriter(Draft):
             self._recording_xml = None
 
     def _save_to(self, path: Path) -> None:
+        with self._saving:
+            self._save_now(path)
+
+    def _save_now(self, path: Path) -> None:
         described = self.describe()
         text = xml.serialise(described)
         if path == self.path_xml and path not in self._backed_up:  # once per session
             keep_backup(path)
             self._backed_up.add(path)
         if not self._closed:
-            self.container.note_times(range(max((view.time for view in self.views), default=-1) + 1))
+            self.container.note_times(described.timepoints.ids)
         replace_file(path, text)
         self._saved_views = frozenset(self.views)
         self._saved = described
@@ -551,6 +571,11 @@ class DatasetWriter(Draft):
                 wait_for(parts.values(), self._engine)
                 self.container.flush(sync=sync)
                 self._safety.keep(parts, log_all=log_all)
+            except BaseException:
+                for part in parts.values():
+                    for row in part.rows:
+                        row.logged[:] = False  # the next checkpoint keeps them
+                raise
             finally:
                 for part in parts.values():
                     for row in part.rows:
@@ -595,8 +620,9 @@ class DatasetWriter(Draft):
         stream = self._streams.pop(view)
         if stream.planes_there:
             self._safety.completed(view, stream.there)
-        if stream.planes_there and stream.missing_planes:
+        if stream.planes_there and (stream.missing_planes or view in self._noted):
             self._incomplete[view] = stream.there
+            self._noted.add(view)
             self.container.note_missing_planes(view, stream.missing_planes)
 
     def _settle_all(self) -> None:
@@ -619,6 +645,7 @@ class DatasetWriter(Draft):
         """
         if self._closed:
             return
+        _OPEN.discard(self)
         self._clock.stop()
         clean = False
         try:
@@ -673,6 +700,17 @@ class DatasetWriter(Draft):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the writer of {self.path_xml} is closed")
+
+
+_OPEN: WeakSet[DatasetWriter] = WeakSet()
+
+
+@atexit.register
+def _close_forgotten() -> None:
+    """Complete recordings that nobody closed, as far as they came: a script ended by an error, or by sys.exit."""
+    for writer in list(_OPEN):
+        logger.warning("%s was not closed; it is completed now, at the end of the program", writer.path_xml)
+        writer.close()
 
 
 def _relative(factors: Zyx, base: Zyx) -> Zyx:

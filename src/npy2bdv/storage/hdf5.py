@@ -82,8 +82,8 @@ class Hdf5Container:
         self._closed = False
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
-        self._times = 0
-        """Time points below this one have their group."""
+        self._times: set[int] = set()
+        """Time points that have their group."""
         self._factors: dict[int, tuple[tuple[float, float, float], ...]] = {}
         self._levels: OrderedDict[tuple[ViewId, int], Hdf5Level] = OrderedDict()
         """Levels read last, which keep their decoded chunks."""
@@ -96,11 +96,14 @@ class Hdf5Container:
                 raise NotFoundError(f"the folder {self.path.parent} does not exist; create it first")
         elif not self.path.is_file():
             raise NotFoundError(f"there is no HDF5 file {self.path}")
-        cache: dict[str, Any] = _READ_CACHE if self._mode == "r" else {}
+        # who writes hands over whole chunks: a cache for each image would only take memory
+        cache: dict[str, Any] = _READ_CACHE if self._mode == "r" else {"rdcc_nbytes": 0}
         try:
             # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
             # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
             locking = "best-effort" if self._mode == "r" else False
+            if self._mode == "r+" and not self.path.stat().st_size:
+                raise OSError("it is empty")  # h5py would begin a new file in it
             file = h5py.File(self.path, self._mode, libver="earliest", locking=locking, **cache)
         except FileExistsError:
             raise
@@ -131,7 +134,7 @@ class Hdf5Container:
 
     def __getstate__(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
-        fresh["_times"] = 0
+        fresh["_times"] = set()
         return {"path": self.path, "_mode": "r", "_closed": self._closed, "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
@@ -284,9 +287,9 @@ class Hdf5Container:
     def note_times(self, times: Iterable[int]) -> None:
         """Make a group for each time point: Bio-Formats wants one, even where all views are missing."""
         for time in times:
-            if time >= self._times:
+            if time not in self._times:
                 self.file.require_group(f"t{time:05d}")
-                self._times = time + 1
+                self._times.add(time)
 
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system; with `sync` wait until it is on the disk."""
@@ -430,7 +433,11 @@ class Hdf5Level:
     @property
     def compression(self) -> str:
         """How chunks are compressed, in words: "none", "gzip 1 + shuffle", "lzf", "filter 32015" ..."""
-        names = {"deflate": f"gzip {self._cells.compression_opts}", str(h5py.h5z.FILTER_LZF): "lzf"}
+        names = {
+            "deflate": f"gzip {self._cells.compression_opts}",
+            str(h5py.h5z.FILTER_LZF): "lzf",
+            str(h5py.h5z.FILTER_SCALEOFFSET): "scale-offset",
+        }
         words = [
             names.get(name, name if name == "shuffle" else f"filter {name}") for name in sorted(self._filters)
         ]
