@@ -199,7 +199,6 @@ calls = [
     (writer.set_attribute_labels, ("colour", ("488", "561"))),
     (writer.append_affine, (matrix,)),
     (writer.read_affine, (1,)),
-    (npy2bdv.BdvEditor, (sys.argv[1],)),
 ]
 for number, (call, arguments) in enumerate(calls):
     try:

@@ -143,6 +143,10 @@ def create(
     [20, 21, 22, 23]
     >>> folder.cleanup()
     """
+    if not isinstance(levels, str) and np.shape(levels) == (3,):
+        raise InvalidInputError(
+            f"levels={levels!r} is one triple; write ((1, 1, 1), {tuple(levels)}) for two levels"
+        )
     path_xml, path_pixels = (each.absolute() for each in dataset_paths(path, format))
     made = GeneratedBy(
         library_version=version("npy2bdv"),

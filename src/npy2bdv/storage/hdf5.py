@@ -101,10 +101,10 @@ class Hdf5Container:
         try:
             # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
             # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
-            locking = "best-effort" if self._mode == "r" else False
+            # Readers take none either: HDF5 refuses a second handle of one process that locks otherwise.
             if self._mode == "r+" and not self.path.stat().st_size:
                 raise OSError("it is empty")  # h5py would begin a new file in it
-            file = h5py.File(self.path, self._mode, libver="earliest", locking=locking, **cache)
+            file = h5py.File(self.path, self._mode, libver="earliest", locking=False, **cache)
         except FileExistsError:
             raise
         except OSError as error:
