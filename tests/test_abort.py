@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 import npy2bdv
 from npy2bdv.errors import ClosedError, ExistsError
 from npy2bdv.model.spimdata import ViewId
+from npy2bdv.storage.hdf5 import Hdf5Container
+from npy2bdv.storage.journal import journal_path, read_records
 
 LEVELS = ((1, 1, 1), (2, 2, 2))
 SHAPE = (30, 40, 50)
@@ -168,6 +170,36 @@ def test_a_complete_view_stays(tmp_path: Path) -> None:
         assert view.planes_there == 1
         with pytest.raises(ExistsError, match="written already"):
             writer.stream(setup=setup)
+
+
+def test_a_running_checkpoint_does_not_speak_for_the_next_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counted planes of the one that was given up since; the view is declared again after its end."""
+    waits, goes_on, flush = threading.Event(), threading.Event(), Hdf5Container.flush
+
+    def held_up(self: Hdf5Container, *, sync: bool = False) -> None:
+        waits.set()
+        assert goes_on.wait(10)
+        flush(self, sync=sync)
+
+    with started(tmp_path / "a.xml", "gzip") as writer:
+        setup = writer.add_setup(shape=SHAPE)
+        view = writer.stream(setup=setup)
+        view.put(noise(8)[:9], 0)
+        monkeypatch.setattr(Hdf5Container, "flush", held_up)
+        checkpoint = threading.Thread(target=writer.checkpoint)
+        checkpoint.start()
+        assert waits.wait(10)
+        view.abort()
+        again = threading.Thread(target=lambda: writer.stream(setup=setup))
+        again.start()
+        again.join(0.1)
+        goes_on.set()
+        checkpoint.join()
+        again.join()
+        kinds = [record.kind for record in read_records(journal_path(tmp_path / "a.h5"))]
+    assert kinds.index("done") < len(kinds) - 1 - kinds[::-1].index("view")
 
 
 def test_while_checkpoints_are_made(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from npy2bdv.errors import ClosedError, ExistsError, InUseError, WriteError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.hdf5 import Hdf5Container, Hdf5Level
 from npy2bdv.storage.journal import Journal, journal_path, planes_path, read_records
+from npy2bdv.stream import ViewStream
 
 SHAPE = (12, 20, 30)
 FRAME = np.full(SHAPE[1:], 7, "uint16")
@@ -244,6 +245,31 @@ def test_frames_come_while_a_checkpoint_waits(
         assert writer.checkpoint() == {ViewId(0, 0): 11}
     with npy2bdv.open(tmp_path / "a.xml") as dataset:
         assert dataset.view()[:, 3, 3].tolist() == [7] * 11 + [0] * 29
+
+
+def test_a_row_that_is_stored_in_part_comes_before_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint stores an open row, slowly; meanwhile it becomes full."""
+    begun, store = threading.Event(), ViewStream._store_open
+
+    def slowly(self: ViewStream, *rest: Any) -> None:
+        begun.set()
+        time.sleep(0.1)
+        store(self, *rest)
+
+    with npy2bdv.create(tmp_path / "a.xml", chunks=(4, 16, 16)) as writer:
+        view = writer.stream(setup=writer.add_setup(shape=SHAPE))
+        view.append(FRAME)
+        monkeypatch.setattr(ViewStream, "_store_open", slowly)
+        checkpoint = threading.Thread(target=writer.checkpoint)
+        checkpoint.start()
+        assert begun.wait(10)
+        for _ in range(3):
+            view.append(FRAME)
+        checkpoint.join()
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        assert dataset.view()[:, 3, 3].tolist() == [7] * 4 + [0] * 8
 
 
 @KINDS

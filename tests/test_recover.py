@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import npy2bdv
 from npy2bdv import checkpoints
+from npy2bdv.checkpoints import Safety
 from npy2bdv.errors import FormatError, NotFoundError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.journal import Journal, planes_path, read_records
@@ -96,7 +97,9 @@ def test_views_in_every_state(tmp_path: Path, compression: str | None) -> None:
         writer.stream(setup=setups[2], time=1)  # nothing of it came
         writer.checkpoint()
         path = left_by_a_kill(tmp_path)
-    report = {each.view: each.planes for each in npy2bdv.recover(path)}
+    found = npy2bdv.recover(path)
+    assert not any(each.unconfirmed for each in found)
+    report = {each.view: each.planes for each in found}
     assert report == {ViewId(0, 0): 30, ViewId(0, 1): 9, ViewId(1, 0): 30, ViewId(1, 1): 13, ViewId(1, 2): 0}
     stacks[1][9:] = stacks[4][13:] = 0
     for (time, setup), stack in zip(
@@ -218,17 +221,34 @@ def test_a_recording_of_a_view_that_was_given_up(tmp_path: Path) -> None:
     check(path, second)
 
 
-def test_what_came_after_the_last_checkpoint_is_not_claimed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["after the checkpoint", "within it"])
+def test_what_came_later_than_a_checkpoint_is_not_claimed(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view is completed after a checkpoint has flushed the file; nothing of that reaches the disk."""
     stack = noise()
+    keep = Safety.keep
+
+    def complete() -> None:
+        view.put(stack[6:], 6)
+        view.close()
+        writer._settle_full()  # lets go of the view, and notes that it is complete
+
+    def keep_later(self: Safety, *rest: Any, **more: Any) -> None:
+        complete()
+        keep(self, *rest, **more)
+
     with begin(tmp_path, "gzip") as writer:
         setups = [writer.add_setup(shape=SHAPE, channel=i) for i in range(2)]
         writer.write(stack, setup=setups[0])
         view = writer.stream(setup=setups[1])
         view.put(stack[:6], 0)
-        writer.checkpoint()
-        view.put(stack[6:], 6)
-        view.close()
-        writer.stream(setup=setups[0], time=1)  # lets go of the view that is complete, and notes so
+        if when == "within it":
+            monkeypatch.setattr(Safety, "keep", keep_later)
+            writer.checkpoint()
+        else:
+            writer.checkpoint()
+            complete()
         copy = left_by_a_kill(tmp_path)
         with h5py.File(copy.with_suffix(".h5"), "r+") as file:  # as if nothing had been flushed since
             for name in ("0", "1"):
