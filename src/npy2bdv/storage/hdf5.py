@@ -101,10 +101,16 @@ class Hdf5Container:
         try:
             # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
             # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
-            # Readers take none either: HDF5 refuses a second handle of one process that locks otherwise.
+            locking = "best-effort" if self._mode == "r" else False
             if self._mode == "r+" and not self.path.stat().st_size:
                 raise OSError("it is empty")  # h5py would begin a new file in it
-            file = h5py.File(self.path, self._mode, libver="earliest", locking=False, **cache)
+            try:
+                file = h5py.File(self.path, self._mode, libver="earliest", locking=locking, **cache)
+            except OSError as error:
+                if self._mode != "r" or "locking flag" not in str(error):
+                    raise
+                # this process writes the file, without HDF5's lock; a second handle must go without, too
+                file = h5py.File(self.path, self._mode, libver="earliest", locking=False, **cache)
         except FileExistsError:
             raise
         except OSError as error:
