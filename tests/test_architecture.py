@@ -62,6 +62,7 @@ BELOW_FORMATS = {
     "storage.base",
     "storage.codecs",
     "storage.direct",
+    "storage.files",
     "storage.frames",
     "storage.journal",
     "storage.save",

@@ -218,13 +218,13 @@ def test_frames_come_while_a_checkpoint_waits(
     tmp_path: Path, compression: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk stands still, a checkpoint waits for it; frames are taken at once as long as there is room."""
-    gate, put = threading.Event(), Hdf5Level.put
+    gate, put = threading.Event(), Hdf5Level.put_chunk
 
-    def held_up(self: Hdf5Level, *rest: Any) -> int | None:
+    def held_up(self: Hdf5Level, *rest: Any) -> None:
         assert gate.wait(20)
-        return put(self, *rest)
+        put(self, *rest)
 
-    monkeypatch.setattr(Hdf5Level, "put", held_up)
+    monkeypatch.setattr(Hdf5Level, "put_chunk", held_up)
     with npy2bdv.create(tmp_path / "a.xml", chunks=(4, 16, 16), compression=compression) as writer:
         view = writer.stream(setup=writer.add_setup(shape=(40, *SHAPE[1:])))
         for _ in range(6):
@@ -306,7 +306,7 @@ def test_checkpoints_from_several_threads(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ what goes wrong
 
 
-@pytest.mark.parametrize("failing", ["put", "encode"])
+@pytest.mark.parametrize("failing", ["put_chunk", "encode"])
 @KINDS
 def test_a_full_disk(
     tmp_path: Path, compression: str | None, failing: str, monkeypatch: pytest.MonkeyPatch
@@ -360,7 +360,7 @@ def test_the_callers_own_error_is_not_hidden(
     def record() -> None:
         with npy2bdv.create(tmp_path / "a.xml") as writer:
             setup = writer.add_setup(shape=SHAPE)
-            monkeypatch.setattr(Hdf5Level, "put", full)
+            monkeypatch.setattr(Hdf5Level, "put_chunk", full)
             with writer.stream(setup=setup) as view:
                 view.append(FRAME)
                 raise ZeroDivisionError("the stage is stuck")

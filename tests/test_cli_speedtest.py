@@ -82,13 +82,13 @@ def test_yes(speedtest: Command, tmp_path: Path) -> None:
 
 
 def test_no(speedtest: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = Hdf5Level.put
+    put = Hdf5Level.put_chunk
 
-    def slow(self: Hdf5Level, *chunk: Any) -> int | None:
+    def slow(self: Hdf5Level, *chunk: Any) -> None:
         time.sleep(0.06)
-        return put(self, *chunk)
+        put(self, *chunk)
 
-    monkeypatch.setattr(Hdf5Level, "put", slow)
+    monkeypatch.setattr(Hdf5Level, "put_chunk", slow)
     shown = speedtest(tmp_path, "--shape", "48,64", "--rate", 80, "--seconds", 0.1, "--levels", "none")
     assert (shown.status, shown.err) == (2, "")  # 8 frames are 2 chunks
     (answer,) = (line for line in shown.out.splitlines() if line.startswith(("Yes:", "No:")))
@@ -151,7 +151,9 @@ def test_too_little_space_is_refused(
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-@pytest.mark.parametrize("where", [(Hdf5Level, "put"), (ViewStream, "append"), (DatasetWriter, "checkpoint")])
+@pytest.mark.parametrize(
+    "where", [(Hdf5Level, "put_chunk"), (ViewStream, "append"), (DatasetWriter, "checkpoint")]
+)
 def test_nothing_is_left_after_an_error(
     speedtest: Command,
     tmp_path: Path,
@@ -167,7 +169,7 @@ def test_nothing_is_left_after_an_error(
 
     monkeypatch.setattr(*where, fail)
     shown = speedtest(tmp_path, "--shape", "48,64", "--rate", 100, "--seconds", 0.1)
-    if where == (Hdf5Level, "put"):
+    if where == (Hdf5Level, "put_chunk"):
         status = 1  # of a thread of its own, where there is no Ctrl-C
     assert shown.status == status
     assert shown.err.count("\n") == 1

@@ -66,12 +66,12 @@ def test_exception_in_the_block(tmp_path: Path) -> None:
 def test_error_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from npy2bdv.storage.hdf5 import Hdf5Level
 
-    def full_disk(*_: object) -> int | None:
+    def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     writer = npy2bdv.create(tmp_path / "a.xml")
     setup = writer.add_setup(shape=STACK.shape)
-    monkeypatch.setattr(Hdf5Level, "put", full_disk)
+    monkeypatch.setattr(Hdf5Level, "put_chunk", full_disk)
     with pytest.raises(OSError, match="No space left"):  # noqa: PT012
         writer.write(STACK, setup=setup)
         writer.checkpoint()

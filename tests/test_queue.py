@@ -44,13 +44,13 @@ class Gate:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate, put = Gate(), Hdf5Level.put
+    gate, put = Gate(), Hdf5Level.put_chunk
 
-    def held_up(self: Hdf5Level, *rest: Any) -> int | None:
+    def held_up(self: Hdf5Level, *rest: Any) -> None:
         gate.pass_through()
-        return put(self, *rest)
+        put(self, *rest)
 
-    monkeypatch.setattr(Hdf5Level, "put", held_up)
+    monkeypatch.setattr(Hdf5Level, "put_chunk", held_up)
     yield gate
     gate.open()
 

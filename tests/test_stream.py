@@ -41,7 +41,9 @@ class MemoryLevel:
         self.dtype = dtype
         self.nbytes_on_disk = 0
         self.puts = 0
-        self.is_compressed = False
+        self.in_place = True
+        self.is_scattered = False
+        self.piece = (1, -(-shape[2] // chunk[2]))
         self.compression = "none"
         self._grid = tuple(-(-n // c) for n, c in zip(shape, chunk, strict=True))
         self._pixels = np.zeros([n * c for n, c in zip(self._grid, chunk, strict=True)], dtype)
@@ -50,19 +52,21 @@ class MemoryLevel:
     def read(self, region: Region) -> Array:
         return self._pixels[tuple(map(slice, self.shape))][region].copy()
 
-    def encode(self, block: Array) -> Payload:
+    def encode(self, block: Array, place: Zyx) -> Payload:
+        assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
         assert block.shape == self.chunk
         assert block.dtype == self.dtype
         assert block.flags.c_contiguous
         return block.reshape(-1).view(np.uint8).data  # shares memory, as the protocol allows
 
-    def put(self, place: Zyx, payload: Payload) -> int | None:
+    def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
         assert self._busy.acquire(blocking=False), "two threads at once"
         try:
-            assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
-            box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, self.chunk, strict=True))
-            self._pixels[box] = np.frombuffer(payload, self.dtype).reshape(self.chunk)
-            self.puts += 1
+            for place, payload in chunks:
+                assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
+                box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, self.chunk, strict=True))
+                self._pixels[box] = np.frombuffer(payload, self.dtype).reshape(self.chunk)
+                self.puts += 1
         finally:
             self._busy.release()
         return None
@@ -533,7 +537,7 @@ def test_memory_is_bounded() -> None:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-@pytest.mark.parametrize("failing", ["encode", "put"])
+@pytest.mark.parametrize("failing", ["encode", "store"])
 def test_error_of_a_thread_surfaces_and_nothing_hangs(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -294,7 +294,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             writer.write(STACK, setup=setup, time=time)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Hdf5Level, "put", full)
+        patch.setattr(Hdf5Level, "put_chunk", full)
         with pytest.raises(WriteError, match="No space left on device"):
             go_on()
         with pytest.raises(WriteError, match="No space left on device"):

@@ -32,6 +32,7 @@ from npy2bdv.model.spimdata import (
     Illumination,
     ImageLoader,
     Kept,
+    N5Loader,
     OtherLoader,
     Partition,
     PathRef,
@@ -105,8 +106,7 @@ def test_real_xml_is_written_back_as_it_was(real_data: Path, name: str) -> None:
 
 def test_bigstitcher_file_has_the_values_it_shows(real_data: Path) -> None:
     data = xml.parse((real_data / "java/C_n5/bigstitcher.xml").read_bytes())
-    assert isinstance(data.loader, OtherLoader)
-    assert data.loader.format == "bdv.n5"
+    assert data.loader == N5Loader(path=PathRef(text="dataset.n5/"), version="1.1")
     assert [section.tag for section in data.sections] == [
         "ViewInterestPoints",
         "BoundingBoxes",
@@ -699,7 +699,7 @@ _LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10)
         ),
         (dataset(top="<a>&undefined;</a>"), "not well-formed XML: Entity 'undefined' not defined"),
         (dataset(top="<a>" * 10_000 + "</a>" * 10_000), "not well-formed XML: Excessive depth"),
-        (dataset(loader='<ImageLoader format="bdv.hdf5"/>'), "does not name its HDF5 file"),
+        (dataset(loader='<ImageLoader format="bdv.hdf5"/>'), "does not name its pixels .no <hdf5>"),
         (dataset(times='<Timepoints type="weird"/>'), "time points of type 'weird'; known are"),
         (dataset(times="<Timepoints/>"), "time points of type None"),
     ],

@@ -21,8 +21,8 @@ from npy2bdv.errors import (
 from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.slicing import read_box
-from npy2bdv.model.spimdata import ATTRIBUTES, Hdf5Loader, ViewId
-from npy2bdv.storage import open_container
+from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
+from npy2bdv.storage import READABLE, open_container
 from npy2bdv.storage.journal import Lock, journal_path
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Dataset:
         self.spimdata = spimdata
         self._container: Container | None = None
         self._closed = False
-        if isinstance(spimdata.loader, Hdf5Loader):
-            self._container = open_container("hdf5", pixel_path(path, spimdata))
+        if isinstance(spimdata.loader, READABLE):
+            self._container = open_container(spimdata.loader, pixel_path(path, spimdata))
 
     @property
     def container(self) -> Container:

@@ -29,6 +29,7 @@ from npy2bdv.model.spimdata import (
     ViewTransform,
     VoxelSize,
 )
+from npy2bdv.storage.base import ImageNote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -344,6 +345,20 @@ class Draft:
             registrations={
                 view: ViewRegistration(transforms=self._placed(view.setup, self.views[view], smallest))
             },
+        )
+
+    def image_note(self, setup: int) -> ImageNote:
+        """Return what a format may say of the images of a setup for programs that do not read the XML."""
+        value = self.known(setup).value
+        channel = (
+            self._entities["channel"][value.attributes["channel"]] if "channel" in value.attributes else None
+        )
+        size = value.voxel_size
+        return ImageNote(
+            name=value.name or "",
+            channel=(channel.name or str(channel.id)) if channel else "",
+            voxel_size_xyz=size.size_xyz if size else (1.0, 1.0, 1.0),
+            unit=(size.unit if size else None) or "px",
         )
 
     def known(self, setup: int) -> DraftSetup:

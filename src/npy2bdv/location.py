@@ -9,11 +9,24 @@ from urllib.request import url2pathname
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
-from npy2bdv.model.spimdata import Hdf5Loader
-from npy2bdv.storage import FORMATS
+from npy2bdv.storage import FORMATS, READABLE
 
 if TYPE_CHECKING:
     from npy2bdv.model.spimdata import SpimData
+    from npy2bdv.storage.base import FormatName
+
+
+_TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
+
+
+def suffix_of(path: Path) -> tuple[FormatName | None, str]:
+    """Return the format that a name says (None: it says none), and what of the name is its suffix."""
+    name = path.name
+    for format_name, card in FORMATS.items():
+        for suffix in sorted(card.suffixes, key=len, reverse=True):
+            if name.lower().endswith(suffix) and len(name) > len(suffix):
+                return format_name, name[-len(suffix) :]
+    return None, path.suffix.lower()
 
 
 def find_xml(path: Path) -> Path:
@@ -26,12 +39,12 @@ def find_xml(path: Path) -> Path:
     InvalidInputError
         If the name has another suffix.
     """
-    suffix = path.suffix.lower()
-    if suffix != ".xml" and not any(suffix in card.suffixes for card in FORMATS.values()):
+    named, suffix = suffix_of(path)
+    if suffix != ".xml" and named is None:
         raise InvalidInputError(
             f"{path.name!r} names no dataset: give its XML (NAME.xml) or its pixels (NAME.h5)"
         )
-    path_xml = path if suffix == ".xml" else path.with_suffix(".xml")
+    path_xml = path if suffix == ".xml" else path.with_name(path.name[: -len(suffix)] + ".xml")
     if not path_xml.is_file():
         beside = "" if suffix == ".xml" else f" beside {path.name}"
         raise NotFoundError(
@@ -57,7 +70,7 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
         If the file is not there.
     """
     loader = data.loader
-    if not isinstance(loader, Hdf5Loader):
+    if not isinstance(loader, READABLE):
         named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
         raise FormatError(
             f"{path_xml} names {named}; pixels are read from "
@@ -66,11 +79,11 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     base = data.base_path.text
     for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
         path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
-        if path.is_file():
+        if path.exists():
             return path
     raise NotFoundError(
         f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
-        "<hdf5> in the XML"
+        f"<{_TAGS[loader.format]}> in the XML"
     )
 
 

@@ -133,7 +133,7 @@ class BdvWriter(BdvBase):
         *,
         max_memory: int = DEFAULT_MEMORY,
     ) -> None:
-        path_xml, path_h5 = dataset_paths(filename)
+        path_xml, path_h5, _ = dataset_paths(filename)
         if path_xml == Path(filename) and path_xml.is_file():
             path_h5 = _named_h5(path_xml)
         counts = {

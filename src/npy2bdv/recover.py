@@ -14,7 +14,17 @@ import numpy as np
 from npy2bdv import xml
 from npy2bdv.engine import Engine
 from npy2bdv.errors import NotFoundError
-from npy2bdv.model.spimdata import Hdf5Loader, PathRef, SpimData, Timepoints, ViewId
+from npy2bdv.location import suffix_of
+from npy2bdv.model.spimdata import (
+    Hdf5Loader,
+    N5Loader,
+    OmeZarrLoader,
+    OtherLoader,
+    PathRef,
+    SpimData,
+    Timepoints,
+    ViewId,
+)
 from npy2bdv.rows import runs
 from npy2bdv.storage import FORMATS, open_container
 from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records, remove_leftovers
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
 
     from npy2bdv.storage.base import Container, LevelArray
     from npy2bdv.storage.journal import Record
+
+
+_LOADERS = {"hdf5": Hdf5Loader, "n5": N5Loader, "omezarr": OmeZarrLoader}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +103,20 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
         )
     lock = Lock(pixels)
     try:
-        with open_container("hdf5", pixels, "r+") as container:
-            journal = _Journal(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
-            engine = Engine()
+        journal = _Journal(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
+        data = _described(pixels, journal)
+        assert data.loader is not None
+        assert not isinstance(data.loader, OtherLoader)  # we wrote it
+        with open_container(data.loader, pixels, "r+") as container:
+            engine = Engine(concurrent=container.card.concurrent)
             try:
                 found = tuple(_complete(view, journal, container, engine) for view in sorted(journal.depths))
                 engine.drain()
             finally:
                 engine.close()
             container.flush(sync=True)
-        _write_xml(pixels, journal, found)
+            loader = container.loader(data.loader.path, [each.view for each in found if each.planes])
+        _write_xml(pixels, journal, found, replace(data, loader=loader))
         remove_leftovers(pixels)
     finally:
         lock.release()
@@ -107,17 +124,19 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
 
 
 def _pixels_of(path: Path) -> Path:
-    suffixes = FORMATS["hdf5"].suffixes
-    if path.suffix.lower() in suffixes:
+    """Return the pixels of a recording: those named, or those beside the XML that have a journal."""
+    if suffix_of(path)[0] is not None:
         return path
     stem = path.name.removesuffix(".xml").removesuffix(".recording")
-    return path.with_name(stem + suffixes[0])
+    named = [path.with_name(stem + suffix) for card in FORMATS.values() for suffix in card.suffixes]
+    return next((each for each in named if journal_path(each).is_file()), named[0])
 
 
 class _Journal:
     """What the journal says of the last checkpoint."""
 
     def __init__(self, records: Iterable[Record], planes: Iterable[Record]) -> None:
+        self.format = "hdf5"
         self.xml_name = self.recording_name = ""
         self.depths: dict[ViewId, int] = {}
         self.there: dict[ViewId, NDArray[np.bool_]] = {}
@@ -132,6 +151,7 @@ class _Journal:
         for kind, text, data in records:
             view = ViewId(*text["view"]) if "view" in text else ViewId(0, 0)
             if kind == "data":
+                self.format = text["format"]
                 self.xml_name, self.recording_name = text["xml"], text["recording"]
             elif kind == "view":
                 self.gone.discard(view)
@@ -187,7 +207,7 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
     depth = full.shape[0] if full is not None else depth
     known = journal.there.get(view, np.zeros(0, bool))[:depth]
     safe = np.pad(known, (0, depth - len(known)))
-    if full is not None and full.is_compressed:  # what is said to wait in the journal must be there
+    if full is not None and not full.in_place:  # what is said to wait in the journal must be there
         for other, z in journal.waiting - journal.planes.keys():
             if other == view and z < depth:
                 safe[z] = False
@@ -227,14 +247,24 @@ def _with_pixels(image: LevelArray, wanted: NDArray[np.bool_]) -> NDArray[np.boo
     return found
 
 
-def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]) -> None:
-    """Put the XML in its final place, with every view of which there are planes; the others are missing."""
+def _sources(pixels: Path, journal: _Journal) -> tuple[Path, Path]:
+    """Return where the XML is to be, and where the recording left it."""
     final = pixels.with_name(journal.xml_name)
     early = pixels.with_name(journal.recording_name)
-    source = early if early.is_file() else final
-    data = SpimData(loader=Hdf5Loader(path=PathRef(text=pixels.name)))
+    return final, early if early.is_file() else final
+
+
+def _described(pixels: Path, journal: _Journal) -> SpimData:
+    """Return what the recording said of itself; hardly anything where it did not get to its first view."""
+    source = _sources(pixels, journal)[1]
     if source.is_file():
-        data = xml.parse(source.read_bytes(), str(source))
+        return xml.parse(source.read_bytes(), str(source))
+    return SpimData(loader=_LOADERS[journal.format](path=PathRef(text=pixels.name)))
+
+
+def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...], data: SpimData) -> None:
+    """Put the XML in its final place, with every view of which there are planes; the others are missing."""
+    final, source = _sources(pixels, journal)
     for each in found:
         if each.planes and each.view in journal.described:
             data = _with_view(data, each, xml.parse(journal.described[each.view], "the journal"))
@@ -254,7 +284,7 @@ def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...]
     )
     if source != final:
         keep_backup(final)
-    for path in (final, early):
+    for path in (final, source):
         remove_temporaries(path)
     replace_file(final, xml.serialise(data))
     if source != final:

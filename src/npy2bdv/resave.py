@@ -17,9 +17,10 @@ from npy2bdv import dataset, xml
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, WriteError
-from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, ViewId
+from npy2bdv.location import suffix_of
+from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId
 from npy2bdv.sources import open_source
-from npy2bdv.storage import FORMATS
+from npy2bdv.storage import remove_container
 from npy2bdv.storage.journal import Lock, remove_leftovers
 from npy2bdv.storage.save import keep_backup, move, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
@@ -49,10 +50,11 @@ def resave(
     source: str | os.PathLike[str] | ArrayLike,
     out: str | os.PathLike[str],
     *,
-    format: FormatName = "hdf5",  # noqa: A002
+    format: FormatName | None = None,  # noqa: A002
+    zarr_version: int | None = None,
     levels: Levels = "auto",
     chunks: Chunks | None = None,
-    compression: Compression = None,
+    compression: Compression = "default",
     overwrite: bool = False,
     axes: str | None = None,
     voxel_size_xyz: Iterable[float] | None = None,
@@ -74,15 +76,15 @@ def resave(
         ``dtype`` and slicing), or the XML of a dataset.
     out
         The XML to write (``NAME.xml``); the pixels lie beside it.
-    format
-        Where pixels are stored.
+    format, zarr_version
+        How pixels are stored, as in `create`.
     levels
         Downsampling factors (z, y, x) of each level, or "auto": those that BigDataViewer proposes. An image of
         at most 256 pixels along each axis gets the full resolution only.
     chunks
         Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format.
     compression
-        None, "gzip" (fast), ("gzip", 1 to 9), or "lzf" (Fiji cannot read it).
+        None, "gzip" (fast), ("gzip", 1 to 9), or what else the format has. By default that of the format.
     overwrite
         Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
     axes
@@ -125,7 +127,7 @@ def resave(
     ...         len(dataset), dataset.view(channel=1).shape, dataset.view(channel=1).voxel_size_xyz
     (2, (3, 4, 5), (0.4, 0.4, 1.2))
     """
-    path_xml, path_pixels = dataset_paths(out, format)
+    path_xml, path_pixels, card = dataset_paths(out, format, zarr_version)
     made = GeneratedBy(library_version=version("npy2bdv"))
     with ExitStack() as stack:
         given: _Given
@@ -142,13 +144,13 @@ def resave(
             opened = open_source(named, axes=axes, voxel_size_xyz=voxel_size_xyz, unit=unit)
             given = _GivenSource(stack.enter_context(opened))
         # what cannot be stored is found before anything on disk changes
-        given.add_setups(Draft(FORMATS[format], levels=levels, chunks=chunks, generated_by=made))
+        given.add_setups(Draft(card, levels=levels, chunks=chunks, generated_by=made))
         part_xml = path_xml.with_name(f"{path_xml.stem}.part.xml")
         part_xml.unlink(missing_ok=True)
         writer = _Resaved(
             part_xml,
             path_pixels.with_name(f"{path_pixels.stem}.part{path_pixels.suffix}"),
-            format=format,
+            card=card,
             levels=levels,
             chunks=chunks,
             compression=compression,
@@ -166,7 +168,7 @@ def resave(
                 _copy(given.add_setups(writer), writer, progress)
         except BaseException:
             remove_leftovers(writer.path_pixels)
-            writer.path_pixels.unlink(missing_ok=True)
+            remove_container(card, writer.path_pixels)
             part_xml.unlink(missing_ok=True)
             raise
         _put_in_place(writer, path_xml, path_pixels)
@@ -174,9 +176,8 @@ def resave(
 
 
 def _names_dataset(path: Path) -> bool:
-    return path.suffix.lower() == ".xml" or any(
-        path.suffix.lower() in card.suffixes for card in FORMATS.values()
-    )
+    named, suffix = suffix_of(path)
+    return suffix == ".xml" or named is not None
 
 
 class _Resaved(DatasetWriter):
@@ -187,7 +188,9 @@ class _Resaved(DatasetWriter):
 
     def describe(self) -> SpimData:
         """Return what the XML says of the dataset as it will be."""
-        made = replace(super().describe(), loader=Hdf5Loader(path=PathRef(text=self.pixel_name)))
+        made = super().describe()
+        loader = self.container.loader(PathRef(text=self.pixel_name), made.registrations)
+        made = replace(made, loader=loader)
         if self.original is None:
             return made
         absent = frozenset(view for view in self.original.views() if view not in self.views)
@@ -197,6 +200,8 @@ class _Resaved(DatasetWriter):
 
 def _put_in_place(writer: DatasetWriter, path_xml: Path, path_pixels: Path) -> None:
     remove_leftovers(path_pixels)
+    if path_pixels.is_dir():  # a file is replaced in one step
+        remove_container(writer.card, path_pixels)
     try:
         move(writer.path_pixels, path_pixels)
     except PermissionError as error:  # Windows, where another program has it open

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.engine import Client, Engine
+    from npy2bdv.model.pyramid import Zyx
     from npy2bdv.storage.base import LevelArray, Payload
 
     ChunkNote: TypeAlias = tuple[int, int, int, int, int, int, int]
@@ -122,7 +123,7 @@ class Cutter:
     dtype
         Pixel type.
     note
-        Told where compressed chunks went.
+        Told where chunks went that have no fixed place.
     """
 
     def __init__(
@@ -140,23 +141,37 @@ class Cutter:
     def cut(
         self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]
     ) -> list[Future[None] | None]:
-        """Cut a row, encode its chunks, and hand them over in pieces of one chunk in y.
+        """Cut a row, encode its chunks, and hand them over in pieces.
 
         Planes of the slab (z, y, x) that are not `there` become zero.
         """
         array = level.array
-        height, width = array.chunk[1:]
-        per_piece = -(-array.shape[2] // width)
-        noted = self._note is not None and array.is_compressed
+        height, width = (n * size for n, size in zip(array.piece, array.chunk[1:], strict=True))
         work = []
-        for j, y in enumerate(range(0, array.shape[1], height)):
-            piece = self.engine.take((per_piece, *array.chunk), self.dtype)
-            _cut_piece(slab[:, y : y + height], there, piece)
-            payloads = [array.encode(chunk) for chunk in piece]
-            sums = [checksum(payload) for payload in payloads] if noted else []
-            job = partial(self._store, level, (row, j), payloads, sums, piece)
-            work.append(self.engine.put(self._client, job))
+        for y in range(0, array.shape[1], height):
+            for x in range(0, array.shape[2], width):
+                part = slab[:, y : y + height, x : x + width]
+                work.append(
+                    self._cut_piece(level, (row, y // array.chunk[1], x // array.chunk[2]), part, there)
+                )
         return work
+
+    def _cut_piece(
+        self, level: LevelRows, first: Zyx, part: NDArray[Any], there: NDArray[np.bool_]
+    ) -> Future[None] | None:
+        """Cut, encode and hand over one piece, given by its pixels and the place of its first chunk."""
+        array = level.array
+        grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
+        piece = self.engine.take((*grid, *array.chunk), self.dtype)
+        _fill_chunks(part, there, piece)
+        row, j, i = first
+        places = [(row, j + down, i + right) for down in range(grid[0]) for right in range(grid[1])]
+        chunks = piece.reshape(-1, *array.chunk)
+        payloads = [array.encode(chunk, place) for chunk, place in zip(chunks, places, strict=True)]
+        noted = self._note is not None and array.is_scattered
+        sums = [checksum(payload) for payload in payloads] if noted else []
+        job = partial(self._store, level, places, payloads, sums, piece)
+        return self.engine.put(self._client, job)
 
     def wipe(self, level: LevelRows) -> None:
         """Write zeros over the rows of a level that were stored."""
@@ -168,41 +183,43 @@ class Cutter:
     def _store(
         self,
         level: LevelRows,
-        place: tuple[int, int],
+        places: list[Zyx],
         payloads: list[Payload],
         sums: list[int],
         piece: NDArray[Any],
     ) -> None:
-        offsets = [level.array.put((*place, i), payload) for i, payload in enumerate(payloads)]
+        offsets = level.array.store(list(zip(places, payloads, strict=True)))
         self.engine.wrote(sum(map(len, payloads)))
         if self._note is not None and sums:
-            chunks = zip(payloads, sums, offsets, strict=True)
+            assert offsets is not None
+            chunks = zip(places, payloads, sums, offsets, strict=True)
             self._note(
-                [
-                    (level.index, *place, i, len(payload), crc, offset or 0)
-                    for i, (payload, crc, offset) in enumerate(chunks)
-                ]
+                [(level.index, *place, len(payload), crc, offset) for place, payload, crc, offset in chunks]
             )
         self.engine.give(piece)
 
 
-def _cut_piece(band: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:
-    """Copy a band (z, y, x) of a row into its chunks (chunk in x, z, y, x).
+def _fill_chunks(part: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:
+    """Copy a part (z, y, x) of a row into its chunks (chunk in y, chunk in x, z, y, x).
 
     Planes that are not there, and what lies beyond the image, become zero.
     """
-    depth, height, length = band.shape
-    width = piece.shape[3]
-    whole, rest = divmod(length, width)
-    inside = piece[:, :depth, :height]
-    inside[:whole] = band[:, :, : whole * width].reshape(depth, height, whole, width).transpose(2, 0, 1, 3)
-    if rest:
-        inside[whole, :, :, :rest] = band[:, :, whole * width :]
-        piece[whole, :, :, rest:] = 0
-    piece[:, depth:] = 0
-    piece[:, :, height:] = 0
+    depth, _, wide = part.shape
+    height, width = piece.shape[3:]
+    for j, band in enumerate(piece):
+        rows = part[:, j * height : (j + 1) * height]
+        inside = band[:, :depth, : rows.shape[1]]
+        whole, rest = divmod(wide, width)
+        inside[:whole] = (
+            rows[:, :, : whole * width].reshape(depth, rows.shape[1], whole, width).transpose(2, 0, 1, 3)
+        )
+        if rest:
+            inside[whole, :, :, :rest] = rows[:, :, whole * width :]
+            band[whole, :, :, rest:] = 0
+        band[:, :, rows.shape[1] :] = 0
+    piece[:, :, depth:] = 0
     if not there.all():
-        piece[:, :depth][:, ~there[:depth]] = 0
+        piece[:, :, :depth][:, :, ~there[:depth]] = 0
 
 
 def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -28,9 +28,10 @@ from npy2bdv.errors import (
     NotFoundError,
     WriteError,
 )
+from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
-from npy2bdv.model.spimdata import GeneratedBy, Hdf5Loader, PathRef, SpimData, ViewId
-from npy2bdv.storage import FORMATS, create_container
+from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
+from npy2bdv.storage import FORMATS, card_of, create_container, is_replaceable, remove_container
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from npy2bdv.draft import Chunks, Levels, Transforms
     from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.storage.base import Codec, FormatName, LevelArray
+    from npy2bdv.storage.base import Codec, FormatCard, FormatName, LevelArray
 
 logger = logging.getLogger(__name__)
 
@@ -55,35 +56,44 @@ CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_BYTES = 4 * 2**30
 
 
-def dataset_paths(path: str | os.PathLike[str], format: FormatName = "hdf5") -> tuple[Path, Path]:  # noqa: A002
-    """Return the paths of XML and pixels of a dataset that is named by either of them.
+def dataset_paths(
+    path: str | os.PathLike[str],
+    format: FormatName | None = None,  # noqa: A002
+    zarr_version: int | None = None,
+) -> tuple[Path, Path, FormatCard]:
+    """Return the paths of XML and pixels of a dataset that is named by either, and the card of its format.
 
     Raises
     ------
     InvalidInputError
         If the name has another suffix, or the format is not known.
     """
-    if format not in FORMATS:
-        raise InvalidInputError(f"format {format!r} is not known; there is {', '.join(map(repr, FORMATS))}")
     path = Path(path)
-    suffixes = FORMATS[format].suffixes
-    suffix = path.suffix.lower()
+    named, suffix = suffix_of(path)
+    if format is None and zarr_version is not None:
+        format = "omezarr"  # noqa: A001
+    card = card_of(format or named or "hdf5", zarr_version)
     if suffix == ".xml":
-        return path, path.with_suffix(suffixes[0])
-    if suffix in suffixes:
-        return path.with_suffix(".xml"), path
-    raise InvalidInputError(
-        f"{path.name!r} names no dataset: give the XML (NAME.xml) or the pixels (NAME{suffixes[0]})"
-    )
+        return path, path.with_suffix(card.suffixes[0]), card
+    if named is None:
+        raise InvalidInputError(
+            f"{path.name!r} names no dataset: give the XML (NAME.xml) or the pixels (NAME{card.suffixes[0]})"
+        )
+    if named != card.name:
+        raise InvalidInputError(
+            f"{path.name!r} is a name for the format {named!r}, and format={card.name!r} was asked for: leave one out"
+        )
+    return path.with_name(path.name[: -len(suffix)] + ".xml"), path, card
 
 
 def create(
     path: str | os.PathLike[str],
     *,
-    format: FormatName = "hdf5",  # noqa: A002
+    format: FormatName | None = None,  # noqa: A002
+    zarr_version: int | None = None,
     levels: Levels = ((1, 1, 1),),
     chunks: Chunks | None = None,
-    compression: Compression = None,
+    compression: Compression = "default",
     overwrite: bool = False,
     microscope: str = "default",
     microscope_version: str = "0.0",
@@ -100,14 +110,17 @@ def create(
     path
         The XML (``NAME.xml``) or the pixel file (``NAME.h5``); the other lies beside it.
     format
-        Where pixels are stored.
+        How pixels are stored: "hdf5", "n5" or "omezarr". By default what the name of the pixels says, else "hdf5".
+    zarr_version
+        For OME-Zarr: 2 (NGFF 0.4, which every BigStitcher opens; the default) or 3 (NGFF 0.5, with shards:
+        BigStitcher 3).
     levels
         Downsampling factors (z, y, x) of each level of the pyramid, the full resolution (1, 1, 1) among them,
         or "auto": those that BigDataViewer proposes for the size and voxel size of each setup.
     chunks
         Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format.
     compression
-        None, "gzip" (fast), ("gzip", 1 to 9), or "lzf" (Fiji cannot read it).
+        None, "gzip" (fast), ("gzip", 1 to 9), or what else the format has. By default HDF5 is not compressed.
     overwrite
         Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
     microscope, microscope_version, user
@@ -147,7 +160,7 @@ def create(
         raise InvalidInputError(
             f"levels={levels!r} is one triple; write ((1, 1, 1), {tuple(levels)}) for two levels"
         )
-    path_xml, path_pixels = (each.absolute() for each in dataset_paths(path, format))
+    path_xml, path_pixels, card = dataset_paths(path, format, zarr_version)
     made = GeneratedBy(
         library_version=version("npy2bdv"),
         microscope=microscope,
@@ -155,14 +168,14 @@ def create(
         user=user,
     )
     return DatasetWriter(
-        path_xml,
-        path_pixels,
-        format=format,
+        path_xml.absolute(),
+        path_pixels.absolute(),
+        card=card,
         levels=levels,
         chunks=chunks,
         compression=compression,
         overwrite=overwrite,
-        guarded=(path_pixels, path_xml),
+        guarded=(path_pixels.absolute(), path_xml.absolute()),
         generated_by=made,
         max_memory=max_memory,
         checkpoint_seconds=checkpoint_seconds,
@@ -183,7 +196,7 @@ class DatasetWriter(Draft):
         path_xml: Path,
         path_pixels: Path,
         *,
-        format: FormatName = "hdf5",  # noqa: A002
+        card: FormatCard = FORMATS["hdf5"],
         levels: Levels,
         chunks: Chunks | None,
         compression: Compression,
@@ -197,7 +210,7 @@ class DatasetWriter(Draft):
         on_stats: Callable[[Stats], None] | None = None,
     ) -> None:
         made = generated_by or GeneratedBy(library_version=version("npy2bdv"))
-        super().__init__(FORMATS[format], levels=levels, chunks=chunks, generated_by=made)
+        super().__init__(card, levels=levels, chunks=chunks, generated_by=made)
         self.path_xml = path_xml
         self.path_pixels = path_pixels
         self._codec = self.card.codec(compression)
@@ -212,8 +225,12 @@ class DatasetWriter(Draft):
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:
-            if path.is_dir():
-                raise ExistsError(f"{path} is a folder; choose another name")
+            if path.exists() and not (is_replaceable(card, path) if path == path_pixels else path.is_file()):
+                raise ExistsError(
+                    f"{path} is a folder, and no dataset that could be replaced; choose another name"
+                    if path.is_dir()
+                    else f"{path} is a file, where a folder of pixels is to be; choose another name"
+                )
             if path.exists() and not overwrite:
                 raise ExistsError(
                     f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
@@ -227,14 +244,14 @@ class DatasetWriter(Draft):
             )
         self._safety = Safety(path_pixels)
         try:
-            path_pixels.unlink(missing_ok=True)
+            remove_container(card, path_pixels)
             remove_leftovers(path_pixels)
             for path in (path_xml, path_xml.with_suffix(".recording.xml")):
                 remove_temporaries(path)
             if overwrite:  # what belongs to the pixels that are gone
                 path_xml.with_suffix(".recording.xml").unlink(missing_ok=True)
                 path_xml.with_suffix(".frames.csv").unlink(missing_ok=True)
-            self.container = create_container(format, path_pixels)
+            self.container = create_container(card, path_pixels)
         except BaseException:
             self._safety.end(clean=True)
             raise
@@ -245,13 +262,15 @@ class DatasetWriter(Draft):
         self._noted: set[ViewId] = set()
         """Views of which it is noted in the container that planes are missing."""
         self._given_up: set[ViewId] = set()
+        self._settled: dict[ViewId, ViewStream] = {}
+        """Views that are complete, but perhaps not stored yet."""
         self._frames: FrameTable | None = None
         taken = path_xml.exists()
         self._backed_up: set[Path] = set() if taken else {path_xml}
         self._recording_xml = path_xml.with_suffix(".recording.xml") if taken else None
         """Where the XML is kept while there is an older one of the final name."""
         recording = self._recording_xml or path_xml
-        self._safety.begin({"format": format, "xml": path_xml.name, "recording": recording.name})
+        self._safety.begin({"format": card.name, "xml": path_xml.name, "recording": recording.name})
         self._saved_views: frozenset[ViewId] | None = None
         self._saved: SpimData | None = None
         self._closed = False
@@ -386,7 +405,8 @@ class DatasetWriter(Draft):
             if all(array.shape == known.pyramid.level_shape(level) for level, array in enumerate(old)):
                 self._safety.declared(view, old, open_ended=known.open_ended)
                 return old  # wiped when it was given up
-        arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec)
+        note = self.image_note(view.setup)
+        arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec, note)
         self.container.flush()
         self._safety.declared(view, arrays, open_ended=known.open_ended)
         return arrays
@@ -507,8 +527,9 @@ class DatasetWriter(Draft):
 
     def describe(self) -> SpimData:
         """Return what the XML says of the dataset as it is now."""
-        place = Path(os.path.relpath(self.path_pixels, self.path_xml.parent)).as_posix()
-        return replace(super().describe(), loader=Hdf5Loader(path=PathRef(text=place)))
+        described = super().describe()
+        place = PathRef(text=Path(os.path.relpath(self.path_pixels, self.path_xml.parent)).as_posix())
+        return replace(described, loader=self.container.loader(place, described.registrations))
 
     def save(self) -> None:
         """Write the XML as the dataset is now."""
@@ -615,13 +636,22 @@ class DatasetWriter(Draft):
 
     def _settle_full(self) -> None:
         """Let go of streams that need no more: they hold memory for sums."""
+        self._complete_stored()
         for view, stream in list(self._streams.items()):
             if stream.is_full or stream.is_closed:
                 stream.settle()
                 self._drop(view)
 
+    def _complete_stored(self) -> None:
+        """Let the container say what it can of views whose pixels are all there."""
+        for view, stream in list(self._settled.items()):
+            if not stream.jobs:
+                del self._settled[view]
+                if view in self.views:
+                    self.container.complete(view)
+
     def _drop(self, view: ViewId) -> None:
-        stream = self._streams.pop(view)
+        stream = self._settled[view] = self._streams.pop(view)
         if stream.planes_there:
             self._safety.completed(view, stream.there)
         if stream.planes_there and (stream.missing_planes or view in self._noted):
@@ -635,6 +665,7 @@ class DatasetWriter(Draft):
             stream.close()
             self._drop(view)
         self._engine.drain()
+        self._complete_stored()
         for view in self._given_up:
             self.container.remove(view)
         self._given_up.clear()

@@ -29,6 +29,8 @@ from npy2bdv.model.spimdata import (
     Hdf5Loader,
     ImageLoader,
     Kept,
+    N5Loader,
+    OmeZarrLoader,
     OtherLoader,
     Partition,
     PathRef,
@@ -41,6 +43,7 @@ from npy2bdv.model.spimdata import (
     ViewSetup,
     ViewTransform,
     VoxelSize,
+    ZarrGroup,
 )
 
 if TYPE_CHECKING:
@@ -290,15 +293,53 @@ def _generated_by(node: _Element) -> GeneratedBy | None:
     )
 
 
+_PIXEL_TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
+
+
 def _loader(node: _Element) -> ImageLoader:
-    if node.get("format") != "bdv.hdf5":
-        return OtherLoader(format=node.get("format") or "", element=_element(node))
-    found, kept = _children(node, ("hdf5", "partition"))
-    path = _first(found, "hdf5")
+    format_ = node.get("format") or ""
+    tag = _PIXEL_TAGS.get(format_)
+    if tag is None:
+        return OtherLoader(format=format_, element=_element(node))
+    found, kept = _children(node, (tag, "partition", "zgroups"))
+    path = _first(found, tag)
     if path is None:
-        raise FormatError(f"line {node.sourceline}: <ImageLoader> does not name its HDF5 file (no <hdf5>)")
+        raise FormatError(f"line {node.sourceline}: <ImageLoader> does not name its pixels (no <{tag}>)")
+    version = node.get("version")
+    if format_ == "bdv.n5":
+        return N5Loader(path=_path(path), version=version, kept=kept)
+    if format_ == "bdv.multimg.zarr":
+        named = node.get("zarr.version") or ""
+        return OmeZarrLoader(
+            path=_path(path),
+            groups=dict(
+                _zarr_group(each) for parent in found["zgroups"] for each in parent.findall("zgroup")
+            ),
+            version=version,
+            zarr_version=int(named[-1]) if named[-1:].isdigit() else None,
+            kept=kept,
+        )
     partitions = tuple(_partition(partition) for partition in found["partition"])
     return Hdf5Loader(path=_path(path), partitions=partitions, kept=kept)
+
+
+def _zarr_group(node: _Element) -> tuple[ViewId, ZarrGroup]:
+    """Return a <zgroup> in any of its spellings (formats.md 4.1)."""
+    time = node.get("tp", node.get("timepoint"))
+    setup = node.get("setup")
+    if time is None or setup is None:
+        raise FormatError(f"line {node.sourceline}: <zgroup> does not name its view (setup, tp)")
+    path = node.get("path")
+    child = node.find("path")
+    indices = node.get("indicies", node.get("indices"))
+    text = (indices or "").strip(" []").replace(",", " ")
+    try:
+        return ViewId(int(time), int(setup)), ZarrGroup(
+            path=path if path is not None else (_text(child) or "").strip(),
+            indices=None if indices is None else tuple(map(int, text.split())),
+        )
+    except ValueError as error:
+        raise FormatError(f"line {node.sourceline}: <zgroup> holds no numbers ({error})") from error
 
 
 def _partition(node: _Element) -> Partition:
@@ -610,7 +651,10 @@ def _write_loader(sequence: _Element, loader: ImageLoader) -> None:
         _write_element(sequence, loader.element)
         return
     node = etree.SubElement(sequence, "ImageLoader", format=loader.format)
-    _write_path(node, "hdf5", loader.path)
+    _write_path(node, _PIXEL_TAGS[loader.format], loader.path)
+    if not isinstance(loader, Hdf5Loader):
+        _write_zarr_or_n5(node, loader)
+        return
     for partition in loader.partitions:
         part = etree.SubElement(node, "partition")
         _write_path(part, "path", partition.path)
@@ -623,6 +667,29 @@ def _write_loader(sequence: _Element, loader: ImageLoader) -> None:
             if ints is not None:
                 _leaf(part, tag, " ".join(map(str, ints)))
     _write_kept(node, loader.kept)
+
+
+def _write_zarr_or_n5(node: _Element, loader: N5Loader | OmeZarrLoader) -> None:
+    if loader.version is not None:
+        node.set("version", loader.version)
+    if isinstance(loader, OmeZarrLoader):
+        if loader.zarr_version is not None:
+            node.set("zarr.version", f"ZarrV{loader.zarr_version}")
+        parent = etree.SubElement(node, "zgroups")
+        for view, group in loader.groups.items():
+            _write_zarr_group(parent, view, group, loader.version)
+    _write_kept(node, loader.kept)
+
+
+def _write_zarr_group(parent: _Element, view: ViewId, group: ZarrGroup, version: str | None) -> None:
+    """Write a <zgroup> as readers of the loader's version expect it (formats.md 4.1)."""
+    if version == "1.0":
+        node = etree.SubElement(parent, "zgroup", setup=str(view.setup), timepoint=str(view.time))
+        _leaf(node, "path", group.path)
+        return
+    node = etree.SubElement(parent, "zgroup", setup=str(view.setup), tp=str(view.time), path=group.path)
+    if group.indices is not None or version == "3.0":
+        node.set("indicies", " ".join(map(str, group.indices or ())) or "[]")
 
 
 def _write_setup(parent: _Element, setup: ViewSetup) -> None:

@@ -37,7 +37,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
 
     from npy2bdv.dataset import Dataset
     from npy2bdv.location import find_xml, read_xml
-    from npy2bdv.model.spimdata import Hdf5Loader
+    from npy2bdv.storage import READABLE
 
     path = find_xml(xml)
     data = read_xml(path)
@@ -49,7 +49,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
         _show(console, path, data, None, rows)
         raise
     with dataset:
-        _show(console, path, data, dataset if isinstance(data.loader, Hdf5Loader) else None, rows)
+        _show(console, path, data, dataset if isinstance(data.loader, READABLE) else None, rows)
 
 
 def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None, rows: int | None) -> None:

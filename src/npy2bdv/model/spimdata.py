@@ -81,6 +81,48 @@ class Hdf5Loader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class N5Loader:
+    """``ImageLoader format="bdv.n5"``: pixels in one N5 container."""
+
+    path: PathRef
+    version: str | None = "1.0"
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def format(self) -> str:
+        """Return the loader's name in the XML."""
+        return "bdv.n5"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZarrGroup:
+    """Where the image of a view lies in an OME-Zarr container: a group, and the indices (c, t) inside its arrays."""
+
+    path: str
+    indices: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OmeZarrLoader:
+    """``ImageLoader format="bdv.multimg.zarr"``: one OME-Zarr image for each view (formats.md 4.1, 4.4).
+
+    `version` is that of the loader's XML ("3.0" for Zarr v2, "3.1" for v3), `zarr_version` its attribute
+    ``zarr.version`` as a number (None where it is absent, which means 2).
+    """
+
+    path: PathRef
+    groups: Mapping[ViewId, ZarrGroup] = field(default_factory=dict)
+    version: str | None = "3.0"
+    zarr_version: int | None = None
+    kept: tuple[Kept, ...] = ()
+
+    @property
+    def format(self) -> str:
+        """Return the loader's name in the XML."""
+        return "bdv.multimg.zarr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherLoader:
     """An image loader that this version does not read pixels from; kept whole."""
 
@@ -88,7 +130,7 @@ class OtherLoader:
     element: Element
 
 
-ImageLoader = Hdf5Loader | OtherLoader
+ImageLoader = Hdf5Loader | N5Loader | OmeZarrLoader | OtherLoader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
-    from npy2bdv.model.spimdata import ViewId
+    from npy2bdv.model.spimdata import ImageLoader, PathRef, Triple, ViewId
 
 Payload = bytes | memoryview
 """One chunk as it lies on disk."""
 
-FormatName = Literal["hdf5"]
+FormatName = Literal["hdf5", "n5", "omezarr"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +41,16 @@ class FormatCard:
     """What a format is called, what it can do, and which programs open it.
 
     `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
-    size of an uncompressed chunk that the format cannot hold.
+    size of an uncompressed chunk that the format cannot hold. `zarr_version` is 2 or 3 where there is one.
     """
 
     name: FormatName
+    zarr_version: int | None = None
     loader: str
     suffixes: tuple[str, ...]
     pixel_types: tuple[str, ...]
     codecs: dict[str, range | None]
+    default_codec: str
     default_chunk: Zyx
     max_chunk_bytes: int
     concurrent: bool
@@ -56,6 +58,8 @@ class FormatCard:
 
     def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
         """Return the codec that a user asked for by name, or by name and level.
+
+        None means none; "default" that of the format.
 
         Raises
         ------
@@ -66,7 +70,7 @@ class FormatCard:
             return compression
         parts: Any = tuple(compression) if isinstance(compression, (tuple, list)) else (compression, None)
         name, level = parts if len(parts) == 2 else (str(parts), None)
-        name = "none" if name is None else name
+        name = {None: "none", "default": self.default_codec}.get(name, name)
         if name not in self.codecs:
             raise InvalidInputError(
                 f"compression {compression!r} is not known to {self.name}; it has "
@@ -102,10 +106,20 @@ class FormatCard:
                 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageNote:
+    """What a format may say of a view beside its pixels, for programs that do not read the XML."""
+
+    name: str = ""
+    channel: str = ""
+    voxel_size_xyz: Triple = (1.0, 1.0, 1.0)
+    unit: str = "px"
+
+
 class LevelArray(Protocol):
     """The pixels of one level of one view.
 
-    `encode` may run in any thread; `put` in one thread at a time for each container unless its card
+    `encode` may run in any thread; `store` in one thread at a time for each container unless its card
     says `concurrent`. `shape` and `chunk` are (z, y, x).
     """
 
@@ -133,17 +147,30 @@ class LevelArray(Protocol):
         """Return the pixels of a region inside the level."""
         ...
 
-    def encode(self, block: NDArray[np.generic]) -> Payload:
-        """Return one whole, contiguous chunk as it lies on disk; it may share the block's memory."""
+    @property
+    def piece(self) -> tuple[int, int]:
+        """How many chunks (y, x) are cut and stored together: a shard, or what makes a job of a good size."""
         ...
 
-    def put(self, place: Zyx, payload: Payload) -> int | None:
-        """Store a chunk at a place (z, y, x) of the chunk grid; return where it probably lies in the file."""
+    def encode(self, block: NDArray[np.generic], place: Zyx) -> Payload:
+        """Return one whole, contiguous chunk as it lies on disk; it may share the block's memory.
+
+        `place` (z, y, x) is where it belongs in the chunk grid: some formats cut off what lies beyond the image.
+        """
+        ...
+
+    def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
+        """Store the chunks of a piece, with their places; return where each probably lies in the file."""
         ...
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether chunks have no fixed place or size."""
+    def in_place(self) -> bool:
+        """Whether each chunk has its place from the beginning, so that a kill loses none that was stored."""
+        ...
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether chunks lie anywhere in a file whose own table of them a kill may lose: a journal notes them."""
         ...
 
     @property
@@ -196,7 +223,12 @@ class Container(Protocol):
         ...
 
     def declare(
-        self, view: ViewId, pyramid: Pyramid, dtype: np.dtype[np.generic], codec: Codec
+        self,
+        view: ViewId,
+        pyramid: Pyramid,
+        dtype: np.dtype[np.generic],
+        codec: Codec,
+        note: ImageNote | None = None,
     ) -> tuple[LevelArray, ...]:
         """Create the images of all levels of a view, in place of those that were there."""
         ...
@@ -221,6 +253,14 @@ class Container(Protocol):
 
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep with a view which planes (start, stop) never came."""
+        ...
+
+    def complete(self, view: ViewId) -> None:
+        """Add to a view what can be said when all its pixels are there (contrast, say)."""
+        ...
+
+    def loader(self, path: PathRef, views: Iterable[ViewId]) -> ImageLoader:
+        """Return how an XML names the container, which lies at `path`, and the images of these views."""
         ...
 
     def flush(self, *, sync: bool = False) -> None:

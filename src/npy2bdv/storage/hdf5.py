@@ -16,13 +16,13 @@ import numpy as np
 from h5py._objects import phil  # h5py's lock around the library
 
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
-from npy2bdv.model.spimdata import ViewId
-from npy2bdv.storage.base import RAW, Codec, FormatCard, Payload
+from npy2bdv.model.spimdata import Hdf5Loader, ViewId
+from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
 from npy2bdv.storage.direct import can_read, is_faster, read_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
+    from npy2bdv.model.spimdata import PathRef
 
 PIXEL_TYPES = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
@@ -41,6 +42,7 @@ CARD = FormatCard(
     suffixes=(".h5", ".hdf5"),
     pixel_types=PIXEL_TYPES,
     codecs={"none": None, "gzip": range(10), "lzf": None},
+    default_codec="none",
     default_chunk=(4, 256, 256),
     max_chunk_bytes=2**32,
     concurrent=False,
@@ -209,7 +211,12 @@ class Hdf5Container:
     # ------------------------------------------------------------------------------------------ writing
 
     def declare(
-        self, view: ViewId, pyramid: Pyramid, dtype: np.dtype[Any], codec: Codec
+        self,
+        view: ViewId,
+        pyramid: Pyramid,
+        dtype: np.dtype[Any],
+        codec: Codec,
+        note: ImageNote | None = None,
     ) -> tuple[Hdf5Level, ...]:
         """Create the images of all levels of a view, in place of those that were there."""
         self.remove(view)
@@ -269,6 +276,13 @@ class Hdf5Container:
         group.attrs.pop("npy2bdv_missing_planes", None)
         if ranges:
             group.attrs["npy2bdv_missing_planes"] = np.array(ranges, "<i8")
+
+    def complete(self, view: ViewId) -> None:
+        """Nothing: all is said already."""
+
+    def loader(self, path: PathRef, views: Iterable[ViewId]) -> Hdf5Loader:
+        """Return how an XML names the file."""
+        return Hdf5Loader(path=path)
 
     def _describe_setup(
         self, setup: int, pyramid: Pyramid, chunks: tuple[Zyx, ...], dtype: np.dtype[Any]
@@ -396,6 +410,7 @@ class Hdf5Level:
         self._cells = cells
         self._file = file
         self._filters = _filters_of(cells)
+        self._early = cells.id.get_create_plist().get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
         self._direct = can_read(cells)
         self.dtype = dtype
         self.shape: Zyx = cells.shape
@@ -422,7 +437,12 @@ class Hdf5Level:
             return pixels.view(np.uint16) if pixels.dtype.isnative else pixels.astype("=i2").view(np.uint16)
         return pixels.astype(self.dtype, copy=False)
 
-    def encode(self, block: NDArray[Any]) -> Payload:
+    @property
+    def piece(self) -> tuple[int, int]:
+        """How many chunks (y, x) are stored together: those along x."""
+        return 1, -(-self.shape[2] // self.chunk[2])
+
+    def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one whole, contiguous chunk as it lies on disk."""
         if not np.little_endian:  # files are little-endian
             block = block.byteswap()
@@ -432,9 +452,14 @@ class Hdf5Level:
         return deflate(raw, self._cells.compression_opts)
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether chunks go through filters, and so have no fixed place in the file."""
-        return bool(self._filters)
+    def in_place(self) -> bool:
+        """Whether all chunks got their places at once."""
+        return not self._filters and self._early
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether chunks are placed as they come."""
+        return not self.in_place
 
     @property
     def compression(self) -> str:
@@ -469,7 +494,7 @@ class Hdf5Level:
 
     def clear_used_space(self, end: int, first_plane: int = 0) -> None:
         """Write zeros into chunks that were placed before `end`, where the file may hold older pixels."""
-        if self._cells.id.get_create_plist().get_alloc_time() != h5py.h5d.ALLOC_TIME_EARLY:
+        if not self._early:
             return
         used: list[tuple[int, ...]] = []
 
@@ -491,9 +516,20 @@ class Hdf5Level:
         if planes > rows * self.chunk[0]:
             self.clear_used_space(end, rows * self.chunk[0])
 
-    def put(self, place: Zyx, payload: Payload) -> int | None:
-        """Store a chunk at a place (z, y, x) of the chunk grid; return where it probably lies in the file."""
-        end = self._file.get_filesize() if self._filters else None
+    def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
+        """Store chunks; return where each probably lies in the file, where they have no fixed place."""
+        if self.in_place:
+            for place, payload in chunks:
+                self.put_chunk(place, payload)
+            return None
+        ends = []
+        for place, payload in chunks:
+            ends.append(self._file.get_filesize())
+            self.put_chunk(place, payload)
+        return ends
+
+    def put_chunk(self, place: Zyx, payload: Payload) -> None:
+        """Store one chunk at a place (z, y, x) of the chunk grid."""
         start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
         if not self._filters <= {"shuffle", "deflate"}:  # lzf, or a filter of another program
             block = np.frombuffer(payload, self._cells.dtype).reshape(self.chunk)
@@ -502,4 +538,3 @@ class Hdf5Level:
             self._cells[tuple(map(slice, start, stop))] = block[inside]
         else:
             self._cells.id.write_direct_chunk(start, payload)
-        return end
