@@ -90,7 +90,7 @@ class FileStore:
         """Wait until all that was put is on the disk."""
         with self._guard:
             keys, self._unsynced = self._unsynced, set()
-        folders = set()
+        folders: set[Path] = set()
         for key in sorted(keys):
             path = self.root / key
             with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:  # removed meanwhile
