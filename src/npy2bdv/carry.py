@@ -55,19 +55,41 @@ class Carry:
         self._segment = self.group * -(-_SEGMENT // self.group)
         self._cascades: dict[int, Cascade] = {}
         self._due: dict[int, int] = {}
+        self._spare: list[Cascade] = []
+        """For whole groups: they hold nothing but memory to be used again."""
+
+    def whole(self, z: int, slab: NDArray[Any]) -> list[Finished] | None:
+        """Return what whole groups of planes give, or None where the planes z, z + 1, ... are no whole groups.
+
+        Groups do not depend on each other, so several threads may do this at a time. Then call `passed`.
+        """
+        stop = z + len(slab)
+        if z % self.group or (stop % self.group and stop != self._depth):
+            return None
+        shape = (len(slab), *self._plane)
+        try:
+            cascade = self._spare.pop()
+        except IndexError:
+            cascade = Cascade(shape, self._dtype, self._factors)
+        if cascade.shape != shape:  # the last planes of all
+            cascade = Cascade(shape, self._dtype, self._factors)
+        finished = cascade.push(0, slab)
+        cascade.forget(0, len(slab))
+        self._spare.append(cascade)
+        return [Finished(level, z // self._factors[level][0] + k, pixels) for level, k, pixels in finished]
+
+    def passed(self, z: int, planes: int) -> None:
+        """Note that planes z, z + 1, ... need no sums."""
+        for segment, begin, end in self._parts(z, z + planes):
+            self._came(segment, end - begin)
 
     def push(self, z: int, slab: NDArray[Any]) -> Iterator[Finished]:
         """Take planes z, z + 1, ... and return the planes of levels that they complete."""
-        if not self._factors:
-            return
-        stop = z + len(slab)
-        for segment in range(z // self._segment, (stop - 1) // self._segment + 1):
-            first = segment * self._segment
-            begin, end = max(z, first), min(stop, first + self._segment)
-            yield from self._moved(segment, self._of(segment).push(begin - first, slab[begin - z : end - z]))
-            self._due[segment] -= end - begin
-            if not self._due[segment]:
-                del self._cascades[segment], self._due[segment]
+        for segment, begin, end in self._parts(z, z + len(slab)):
+            cascade = self._of(segment)
+            inside = begin - segment * self._segment
+            yield from self._moved(segment, cascade.push(inside, slab[begin - z : end - z]))
+            self._came(segment, end - begin)
 
     def finish(self) -> Iterator[Finished]:
         """Return the planes of cells that were fed in part, with zeros for what never came; then start anew."""
@@ -97,12 +119,26 @@ class Carry:
     def _of(self, segment: int) -> Cascade:
         cascade = self._cascades.get(segment)
         if cascade is None:
-            left = self._segment if self._depth is None else self._depth - segment * self._segment
-            depth = min(self._segment, left)
-            cascade = Cascade((depth, *self._plane), self._dtype, self._factors)
+            cascade = Cascade((self._planes(segment), *self._plane), self._dtype, self._factors)
             self._cascades[segment] = cascade
-            self._due[segment] = depth
         return cascade
+
+    def _planes(self, segment: int) -> int:
+        left = self._segment if self._depth is None else self._depth - segment * self._segment
+        return min(self._segment, left)
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Iterate over the segments of planes, each with the planes (start, stop) of it."""
+        for segment in range(start // self._segment, (stop - 1) // self._segment + 1):
+            first = segment * self._segment
+            yield segment, max(start, first), min(stop, first + self._segment)
+
+    def _came(self, segment: int, planes: int) -> None:
+        due = self._due.setdefault(segment, self._planes(segment)) - planes
+        self._due[segment] = due
+        if not due:
+            del self._due[segment]
+            self._cascades.pop(segment, None)
 
     def _moved(self, segment: int, finished: list[Finished]) -> Iterator[Finished]:
         for level, z, pixels in finished:
@@ -138,10 +174,16 @@ class LowerLevels:
 
     def push(self, z: int, slab: NDArray[Any]) -> None:
         """Take planes z, z + 1, ... of the full image, each once."""
-        if self._levels:
-            with self._guard:
-                self._place(self._carry.push(z, slab))
-                self._count()
+        if not self._levels:
+            return
+        whole = self._carry.whole(z, slab)
+        with self._guard:
+            if whole is not None:
+                self._carry.passed(z, len(slab))
+            full = self._place(self._carry.push(z, slab) if whole is None else whole)
+            self._count()
+        for level, row, state in full:  # nothing more comes into them
+            self._store(level, row, state)
 
     def finish(self) -> list[tuple[int, int]]:
         """Store all; planes that never came count as zeros.
@@ -153,7 +195,8 @@ class LowerLevels:
         """
         with self._guard:
             ranges = self._carry.open_ranges
-            self._place(self._carry.finish())
+            for level, row, state in self._place(self._carry.finish()):
+                self._store(level, row, state)
             self._count()
             self._send_all()
         return ranges
@@ -194,7 +237,7 @@ class LowerLevels:
                     level.reload(row, state)
                     for z in cells[(cells >= planes.start) & (cells < planes.stop)].tolist():
                         _average(source, factors, z, state.pixels[z - planes.start])
-                    self._send(level, row)
+                    self._store(level, row, level.rows.pop(row))
 
     def _count(self) -> None:
         """Count the memory of the sums with that of the buffers."""
@@ -202,8 +245,9 @@ class LowerLevels:
         self._cutter.engine.hold(held - self._counted)
         self._counted = held
 
-    def _place(self, finished: Iterable[Finished]) -> None:
-        """Copy finished planes into their rows; send those that are full."""
+    def _place(self, finished: Iterable[Finished]) -> list[tuple[LevelRows, int, Row]]:
+        """Copy finished planes into their rows; return the rows that are full."""
+        full = []
         for index, z, pixels in finished:
             level = self._levels[index][1]
             row, inside = divmod(z, level.depth)
@@ -216,7 +260,8 @@ class LowerLevels:
             state.there[inside] = True
             planes = level.planes(row)
             if not state.held and state.there[: planes.stop - planes.start].all():
-                self._send(level, row)
+                full.append((level, row, level.rows.pop(row)))
+        return full
 
     def _new_row(self, level: LevelRows) -> Row:
         height, width = level.array.shape[1:]
@@ -225,13 +270,12 @@ class LowerLevels:
     def _send_all(self) -> None:
         for _, level in self._levels:
             for row in sorted(level.rows):
-                self._send(level, row)
+                self._store(level, row, level.rows.pop(row))
 
-    def _send(self, level: LevelRows, row: int) -> None:
-        state = level.rows.pop(row)
+    def _store(self, level: LevelRows, row: int, state: Row) -> None:
         planes = level.planes(row)
         slab = state.pixels[: planes.stop - planes.start]
-        level.note(row, self._cutter.cut(level, row, slab, state.there))
+        self._cutter.cut(level, row, slab, state.there)
         state.release()
 
 

@@ -60,6 +60,11 @@ class Safety:
         assert self._journal is not None
         self._journal.add("xml ", {"view": view}, text)
 
+    def described_as(self, view: ViewId, other: ViewId) -> None:
+        """Note that the XML would say of a view what it says of another one."""
+        assert self._journal is not None
+        self._journal.add("like", {"view": view, "other": other})
+
     def declared(self, view: ViewId, arrays: Iterable[LevelArray], *, open_ended: bool) -> None:
         """Note a view and how its images lie in the file."""
         assert self._journal is not None
@@ -184,4 +189,4 @@ def wait_for(parts: Iterable[Checkpoint], engine: Engine) -> None:
     """Wait until what views held when a checkpoint began is in the container."""
     for part in parts:
         wait(part.work)
-    engine.barrier()
+    engine.check()

@@ -151,6 +151,11 @@ class Cascade:
         self._spare: dict[int, Array] = {}  # by level: sums to be used again, because fresh memory is slow
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of the image, (z, y, x)."""
+        return self._shape
+
+    @property
     def open_bytes(self) -> int:
         """Memory held by the sums of unfinished cells, in bytes."""
         cells = self._cells.values()

@@ -1,7 +1,8 @@
 """The threads and the memory with which all views of one writer are written.
 
-Encoders cut rows of chunks and compress them; one thread hands finished chunks to the container, since HDF5
-takes one at a time. Memory is reused (fresh memory is slow) and bounded: whoever feeds a view waits for room.
+Encoders cut rows of chunks, compress them, and hand them to the container, one at a time where it is HDF5: a
+thread that writes what it has just cut finds it in the processor's cache. Memory is reused (fresh memory is slow)
+and bounded: whoever feeds a view waits for room.
 """
 
 from __future__ import annotations
@@ -93,8 +94,7 @@ class Engine:
         self._door = threading.RLock()
         self._concurrent = concurrent
         self._encoders = ThreadPoolExecutor(workers, "npy2bdv-encode")
-        self._writer = ThreadPoolExecutor(1, "npy2bdv-write")
-        self._turns = threading.BoundedSemaphore(2 * workers + 2)  # pieces of rows on their way to the writer
+        self._turn = threading.Lock()
         self._changed = threading.Condition()
         self._jobs = 0
         self._used = 0
@@ -224,25 +224,6 @@ class Engine:
 
     def encode(self, stream: Client, job: Callable[[], None]) -> Future[None]:
         """Run a job in an encoder thread."""
-        return self._submit(self._encoders, stream, job)
-
-    def put(self, stream: Client, job: Callable[[], None]) -> Future[None] | None:
-        """Run a job that stores a piece of a row, in its turn; wait where too many pieces are waiting."""
-        self._turns.acquire()
-
-        def in_turn() -> None:
-            try:
-                if self._error is None:
-                    job()
-            finally:
-                self._turns.release()
-
-        if self._concurrent:
-            in_turn()
-            return None
-        return self._submit(self._writer, stream, in_turn)
-
-    def _submit(self, pool: ThreadPoolExecutor, stream: Client, job: Callable[[], None]) -> Future[None]:
         with self._changed:
             self._jobs += 1
             stream.jobs += 1
@@ -259,12 +240,24 @@ class Engine:
                     self._changed.notify_all()
 
         try:
-            return pool.submit(guarded)
+            return self._encoders.submit(guarded)
         except RuntimeError:  # the interpreter is going down: a forgotten writer is closed in this thread
             guarded()
             done: Future[None] = Future()
             done.set_result(None)
             return done
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Run a job that stores a piece of a row, in its turn where the container takes one at a time.
+
+        After an error nothing more is stored: a gap in the middle would look like a whole.
+        """
+        with contextlib.nullcontext() if self._concurrent else self._turn:
+            if self._error is None:
+                try:
+                    job()
+                except BaseException as error:  # raised by the next `check`, whichever thread this is
+                    self._error = error
 
     def drain(self, stream: Client | None = None, deadline: float | None = None) -> None:
         """Wait until everything handed over (for one view, or all) is in the container.
@@ -286,12 +279,6 @@ class Engine:
                 "raise max_memory, or give planes in order"
             )
 
-    def barrier(self) -> None:
-        """Wait until the pieces handed to the writer thread so far are in the container."""
-        with contextlib.suppress(RuntimeError):  # at the end of the interpreter all is done at once
-            self._writer.submit(lambda: None).result()
-        self.check()
-
     def check(self) -> None:
         """Raise what went wrong in a thread.
 
@@ -308,5 +295,4 @@ class Engine:
         if not self._closed:
             self._closed = True
             self._encoders.shutdown()
-            self._writer.shutdown()
             self._spare.clear()

@@ -162,6 +162,8 @@ class _Journal:
                 (self.open_ended.add if text["open"] else self.open_ended.discard)(view)
             elif kind == "xml ":
                 self.described[view] = data
+            elif kind == "like":
+                self.described[view] = self.described[ViewId(*text["other"])]
             elif kind == "gone":
                 self.depths.pop(view, None)
                 self.gone.add(view)
@@ -307,5 +309,5 @@ def _with_view(data: SpimData, each: RecoveredView, alone: SpimData) -> SpimData
         generated_by=data.generated_by or alone.generated_by,
         setups={**data.setups, view.setup: setup},
         attributes=groups,
-        registrations={**alone.registrations, **data.registrations},
+        registrations={view: next(iter(alone.registrations.values())), **data.registrations},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,12 @@ from npy2bdv.storage.codecs import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from typing import TypeAlias
 
     from numpy.typing import NDArray
 
-    from npy2bdv.engine import Client, Engine
+    from npy2bdv.engine import Engine
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.storage.base import LevelArray, Payload
 
@@ -85,27 +85,13 @@ class LevelRows:
         self.rows: dict[int, Row] = {}
         self.stored: set[int] = set()
         """Rows of which something was stored, or is being stored."""
-        self._work: dict[int, list[Future[None]]] = {}
-        self._guard = threading.Lock()
 
     def planes(self, row: int) -> slice:
         """Return the planes of the level that a row spans."""
         return slice(row * self.depth, min((row + 1) * self.depth, self.array.shape[0]))
 
-    def note(self, row: int, work: list[Future[None] | None]) -> None:
-        """Note that a row is being stored; finished work is forgotten, or a long recording would fill memory."""
-        with self._guard:
-            self.stored.add(row)
-            self._work = {
-                key: busy for key, busy in self._work.items() if not all(each.done() for each in busy)
-            }
-            self._work[row] = [each for each in work if each is not None]
-
     def reload(self, row: int, state: Row) -> None:
         """Fill an open row with what was stored of it."""
-        with self._guard:
-            work = self._work.get(row, [])
-        wait(work)
         planes = self.planes(row)
         valid = planes.stop - planes.start
         state.pixels[:valid] = self.array.read((planes, slice(None), slice(None)))
@@ -118,8 +104,8 @@ class Cutter:
 
     Parameters
     ----------
-    engine, client
-        Threads and memory, and the view that they work for.
+    engine
+        Memory, and the turn to store.
     dtype
         Pixel type.
     note
@@ -129,37 +115,28 @@ class Cutter:
     def __init__(
         self,
         engine: Engine,
-        client: Client,
         dtype: np.dtype[Any],
         note: Callable[[list[ChunkNote]], None] | None,
     ) -> None:
         self.engine = engine
         self.dtype = dtype
-        self._client = client
         self._note = note
 
-    def cut(
-        self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]
-    ) -> list[Future[None] | None]:
-        """Cut a row, encode its chunks, and hand them over in pieces.
+    def cut(self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]) -> None:
+        """Cut a row, encode its chunks, and store them, in pieces.
 
         Planes of the slab (z, y, x) that are not `there` become zero.
         """
         array = level.array
+        level.stored.add(row)
         height, width = (n * size for n, size in zip(array.piece, array.chunk[1:], strict=True))
-        work = []
         for y in range(0, array.shape[1], height):
             for x in range(0, array.shape[2], width):
                 part = slab[:, y : y + height, x : x + width]
-                work.append(
-                    self._cut_piece(level, (row, y // array.chunk[1], x // array.chunk[2]), part, there)
-                )
-        return work
+                self._cut_piece(level, (row, y // array.chunk[1], x // array.chunk[2]), part, there)
 
-    def _cut_piece(
-        self, level: LevelRows, first: Zyx, part: NDArray[Any], there: NDArray[np.bool_]
-    ) -> Future[None] | None:
-        """Cut, encode and hand over one piece, given by its pixels and the place of its first chunk."""
+    def _cut_piece(self, level: LevelRows, first: Zyx, part: NDArray[Any], there: NDArray[np.bool_]) -> None:
+        """Cut, encode and store one piece, given by its pixels and the place of its first chunk."""
         array = level.array
         grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
         piece = self.engine.take((*grid, *array.chunk), self.dtype)
@@ -170,24 +147,17 @@ class Cutter:
         payloads = [array.encode(chunk, place) for chunk, place in zip(chunks, places, strict=True)]
         noted = self._note is not None and array.is_scattered
         sums = [checksum(payload) for payload in payloads] if noted else []
-        job = partial(self._store, level, places, payloads, sums, piece)
-        return self.engine.put(self._client, job)
+        self.engine.put(partial(self._store, level, places, payloads, sums))
+        self.engine.give(piece)
 
     def wipe(self, level: LevelRows) -> None:
         """Write zeros over the rows of a level that were stored."""
-        for row in level.stored:
+        for row in sorted(level.stored):
             planes = level.planes(row)
             zeros = np.zeros((planes.stop - planes.start, *level.array.shape[1:]), self.dtype)
             self.cut(level, row, zeros, np.ones(len(zeros), bool))
 
-    def _store(
-        self,
-        level: LevelRows,
-        places: list[Zyx],
-        payloads: list[Payload],
-        sums: list[int],
-        piece: NDArray[Any],
-    ) -> None:
+    def _store(self, level: LevelRows, places: list[Zyx], payloads: list[Payload], sums: list[int]) -> None:
         offsets = level.array.store(list(zip(places, payloads, strict=True)))
         self.engine.wrote(sum(map(len, payloads)))
         if self._note is not None and sums:
@@ -196,7 +166,6 @@ class Cutter:
             self._note(
                 [(level.index, *place, len(payload), crc, offset) for place, payload, crc, offset in chunks]
             )
-        self.engine.give(piece)
 
 
 def _fill_chunks(part: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:

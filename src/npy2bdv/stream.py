@@ -112,7 +112,7 @@ class ViewStream:
         """Pieces of work under way; the engine counts."""
         self._engine = engine
         self._hooks = hooks or Hooks()
-        self._cutter = Cutter(engine, self, dtype, self._hooks.chunks)
+        self._cutter = Cutter(engine, dtype, self._hooks.chunks)
         self._lower = LowerLevels(self._cutter, shape, lower)
         depth = shape[0] if shape[0] is not None else rows[0][1].array.shape[0] * rows[0][0][0]
         self.shape: Zyx = (depth, shape[1], shape[2])
@@ -530,7 +530,7 @@ class ViewStream:
         planes = self._planes(row)
         if self._full is not None:
             slab = state.pixels[: planes.stop - planes.start]
-            self._full.note(row, self._cutter.cut(self._full, row, slab, there))
+            self._cutter.cut(self._full, row, slab, there)
 
     # -- encoders ----------------------------------------------------------------------------------------
 
@@ -546,7 +546,7 @@ class ViewStream:
             state.gather()
             there = state.there
         if self._full is not None:
-            self._full.note(row, self._cutter.cut(self._full, row, slab, there))
+            self._cutter.cut(self._full, row, slab, there)
         first = row * self._depth
         for start, stop in fed:
             self._lower.push(start, slab[start - first : stop - first])

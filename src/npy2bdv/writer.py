@@ -261,6 +261,8 @@ class DatasetWriter(Draft):
         self._incomplete: dict[ViewId, NDArray[np.bool_]] = {}
         self._noted: set[ViewId] = set()
         """Views of which it is noted in the container that planes are missing."""
+        self._noted_like: dict[int, tuple[object, ViewId]] = {}
+        """For each setup what was noted last in full, and of which view."""
         self._given_up: set[ViewId] = set()
         self._settled: dict[ViewId, ViewStream] = {}
         """Views that are complete, but perhaps not stored yet."""
@@ -381,11 +383,21 @@ class DatasetWriter(Draft):
                 hooks=self._hooks(view),
             )
             self.views[view] = own
-            self._safety.described(view, xml.serialise(self.describe_view(view)))
+            self._note_description(view)
             self._streams[view] = self._held[view] = stream
             if self._saved_views is None:
                 self._save_to(self._recording_xml or self.path_xml)
         return stream
+
+    def _note_description(self, view: ViewId) -> None:
+        """Note in the journal what the XML would say of a view; of one like an earlier one only that it is so."""
+        said = self.known(view.setup), self.views[view], self._smallest(self.setups)
+        before, other = self._noted_like.get(view.setup, (None, view))
+        if said == before and other in self.views:
+            self._safety.described_as(view, other)
+        else:
+            self._safety.described(view, xml.serialise(self.describe_view(view)))
+            self._noted_like[view.setup] = said, view
 
     def _check_alone(self, view: ViewId) -> None:
         """Refuse a second view of unknown length before the first has fixed it."""
@@ -639,7 +651,8 @@ class DatasetWriter(Draft):
         self._complete_stored()
         for view, stream in list(self._streams.items()):
             if stream.is_full or stream.is_closed:
-                stream.settle()
+                if not stream.is_closed:
+                    stream.settle()
                 self._drop(view)
 
     def _complete_stored(self) -> None:

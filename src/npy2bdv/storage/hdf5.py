@@ -9,6 +9,8 @@ import re
 import sys
 import warnings
 from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -57,6 +59,8 @@ _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
 _METADATA_BYTES = 2 * 2**20  # of a file that is written
 _LEVELS_KEPT = 4
 
+_PIECE_BYTES = 2 * 2**20  # measured: 1 MiB and 4 MiB are slower
+
 
 def _setup_path(setup: int) -> str:
     return f"s{setup:02d}"
@@ -90,6 +94,9 @@ class Hdf5Container:
         self._levels: OrderedDict[tuple[ViewId, int], Hdf5Level] = OrderedDict()
         """Levels read last, which keep their decoded chunks."""
         self._described: dict[int, tuple[Any, ...]] = {}
+        self._declared: set[ViewId] | None = set() if mode == "x" else None
+        """Views that were created in a new file: there are no others."""
+        self._space = _Space(reused=mode != "x")
         self._handle: h5py.File | None = self._opened()
 
     def _opened(self) -> h5py.File:
@@ -142,7 +149,7 @@ class Hdf5Container:
 
     def __getstate__(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
-        fresh["_times"] = set()
+        fresh |= {"_times": set(), "_declared": None, "_space": _Space(reused=True)}
         return {"path": self.path, "_mode": "r", "_closed": self._closed, "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
@@ -196,7 +203,7 @@ class Hdf5Container:
             ) from None
         if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
             raise FormatError(f"{self.path}: {_cells_path(view, level)} is no image (a 3-D dataset)")
-        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id)
+        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id, self._space)
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
         """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""
@@ -224,8 +231,9 @@ class Hdf5Container:
 
     def remove(self, view: ViewId) -> None:
         """Forget the images of a view, if there are any."""
-        if _view_path(view) in self.file:
+        if (self._declared is None or view in self._declared) and _view_path(view) in self.file:
             del self.file[_view_path(view)]
+            self._space.reused = True
 
     def add_levels(
         self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
@@ -239,10 +247,13 @@ class Hdf5Container:
             else:
                 end = self.file.id.get_filesize()
                 cells = self._create_cells(view, level, pyramid, dtype, codec)
-                levels.append(Hdf5Level(cells, dtype, self.file.id))
-                levels[-1].clear_used_space(end)
+                levels.append(Hdf5Level(cells, dtype, self.file.id, self._space))
+                if self._space.reused:
+                    levels[-1].clear_used_space(end)
             chunks.append(cells.chunks or cells.shape)
         self._describe_setup(view.setup, pyramid, tuple(chunks), dtype)
+        if self._declared is not None:
+            self._declared.add(view)
         return tuple(levels)
 
     def _create_cells(
@@ -396,25 +407,38 @@ def _set_filters(properties: h5py.h5p.PropDCID, codec: Codec, dtype: np.dtype[An
         properties.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
 
 
-def _filters_of(cells: h5py.Dataset) -> frozenset[str]:
-    properties = cells.id.get_create_plist()
+def _filters_of(properties: h5py.h5p.PropDCID) -> frozenset[str]:
     names = {h5py.h5z.FILTER_DEFLATE: "deflate", h5py.h5z.FILTER_SHUFFLE: "shuffle"}
     codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     return frozenset(names.get(code, str(code)) for code in codes)
 
 
+@dataclass(slots=True)
+class _Space:
+    """Whether images in a file may get space that others had, where it holds their pixels."""
+
+    reused: bool
+
+
 class Hdf5Level:
     """One level of one view: a 3-D dataset (z, y, x)."""
 
-    def __init__(self, cells: h5py.Dataset, dtype: np.dtype[Any], file: h5py.h5f.FileID) -> None:
+    def __init__(
+        self, cells: h5py.Dataset, dtype: np.dtype[Any], file: h5py.h5f.FileID, space: _Space
+    ) -> None:
         self._cells = cells
         self._file = file
-        self._filters = _filters_of(cells)
-        self._early = cells.id.get_create_plist().get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
-        self._direct = can_read(cells)
+        self._space = space
+        properties = cells.id.get_create_plist()
+        self._filters = _filters_of(properties)
+        self._early = properties.get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
         self.dtype = dtype
         self.shape: Zyx = cells.shape
         self.chunk: Zyx = cells.chunks or cells.shape
+
+    @cached_property
+    def _direct(self) -> bool:
+        return can_read(self._cells)
 
     @property
     def nbytes_on_disk(self) -> int:
@@ -439,8 +463,9 @@ class Hdf5Level:
 
     @property
     def piece(self) -> tuple[int, int]:
-        """How many chunks (y, x) are stored together: those along x."""
-        return 1, -(-self.shape[2] // self.chunk[2])
+        """How many chunks (y, x) are stored together: so many that they are still in the processor's cache then."""
+        fitting = _PIECE_BYTES // (math.prod(self.chunk) * self.dtype.itemsize)
+        return 1, max(1, min(fitting, -(-self.shape[2] // self.chunk[2])))
 
     def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one whole, contiguous chunk as it lies on disk."""
@@ -511,9 +536,11 @@ class Hdf5Level:
         """Give the level another number of planes."""
         end = self._file.get_filesize()
         rows = -(-self.shape[0] // self.chunk[0])
+        before = self.shape[0]
         self._cells.resize(planes, axis=0)
         self.shape = self._cells.shape
-        if planes > rows * self.chunk[0]:
+        self._space.reused |= planes < before
+        if planes > rows * self.chunk[0] and self._space.reused:
             self.clear_used_space(end, rows * self.chunk[0])
 
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
