@@ -233,6 +233,46 @@ def test_any_order_of_planes_and_blocks(plan: Any, dtype: str, form: str, memory
         view.check()
 
 
+@st.composite
+def _even_plans(draw: st.DrawFn) -> tuple[Zyx, Zyx, list[tuple[Any, ...]]]:
+    """One level whose planes are whole chunks: rows are kept in the order of chunks while only planes come."""
+    chunk = draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)))
+    depth, high, wide = draw(st.tuples(st.integers(1, 13), st.integers(1, 3), st.integers(1, 3)))
+    shape = depth, high * chunk[1], wide * chunk[2]
+    return shape, chunk, draw(st.lists(_steps(shape) | st.just(("checkpoint",)), max_size=10))
+
+
+@given(
+    plan=_even_plans(),
+    dtype=st.sampled_from(["uint16", "uint8", "float32"]),
+    form=st.sampled_from(_FORMS),
+    memory=st.sampled_from([1, 300, DEFAULT_MEMORY]),
+    in_place=st.booleans(),
+)
+@_MANY
+def test_any_order_in_planes_of_whole_chunks(
+    plan: Any, dtype: str, form: str, memory: int, in_place: bool
+) -> None:
+    shape, chunk, steps = plan
+    with engine_of(memory) as engine:
+        view = recording(engine, shape, dtype, [FULL], chunk)
+        for index, step in enumerate(steps):
+            if step != ("checkpoint",):
+                for _ in perform(view, [step], index, dtype, form):
+                    pass
+                continue
+            with engine.door():
+                checkpoint = view.stream.begin_checkpoint(in_place=in_place, log_all=True)
+            for z, plane in checkpoint.planes:
+                assert np.array_equal(plane, view.expected[z])
+            for work in checkpoint.work:
+                work.result()
+            for row in checkpoint.rows:
+                row.release()
+        view.stream.close()
+        view.check()
+
+
 @given(
     plans=st.lists(_plans(), min_size=2, max_size=3),
     turns=st.lists(st.integers(0, 2), max_size=24),

@@ -167,6 +167,10 @@ class LowerLevels:
         self._guard = threading.Lock()
         self._counted = 0
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._levels)
+
     @property
     def group(self) -> int:
         """How many planes of the full image there are to a run that no cell of any level leaves."""

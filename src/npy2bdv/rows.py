@@ -29,10 +29,34 @@ class Row:
     """An open row: its pixels in reused memory, and which of its planes they hold.
 
     Several may read a row (an encoder, a checkpoint); its memory goes back when the last has released it.
+
+    Parameters
+    ----------
+    engine
+        Memory.
+    depth, plane, dtype
+        Size (z) and (y, x) in pixels, and their type.
+    chunk
+        Keep pixels in the order of chunks of this size (y, x), which must divide the plane: one copy less for
+        rows of which nothing is wanted but to be stored.
     """
 
-    def __init__(self, engine: Engine, depth: int, plane: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        self.pixels: NDArray[Any] = engine.take((depth, *plane), dtype)
+    def __init__(
+        self,
+        engine: Engine,
+        depth: int,
+        plane: tuple[int, int],
+        dtype: np.dtype[Any],
+        chunk: tuple[int, int] | None = None,
+    ) -> None:
+        self._shape = (depth, *plane)
+        self._dtype = dtype
+        self._grid = None if chunk is None else (plane[0] // chunk[0], plane[1] // chunk[1])
+        self._pixels: NDArray[Any]
+        if chunk is None or self._grid is None:
+            self._pixels = engine.take(self._shape, dtype)
+        else:
+            self._pixels = engine.take((*self._grid, depth, *chunk), dtype)
         self.there = np.zeros(depth, bool)
         self.logged = np.zeros(depth, bool)
         """Planes that the journal holds."""
@@ -44,6 +68,34 @@ class Row:
         self._engine = engine
         self._users = 1
         self._guard = threading.Lock()
+
+    @property
+    def chunks(self) -> NDArray[Any] | None:
+        """The pixels as chunks (chunk in y, chunk in x, z, y, x), where they are kept so."""
+        return None if self._grid is None else self._pixels
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """The pixels (z, y, x); where they were in the order of chunks, they are put in this order first."""
+        if self._grid is not None:
+            plain = self._engine.take(self._shape, self._dtype)
+            plain.reshape(self._by_chunk.shape)[...] = self._by_chunk
+            self._engine.give(self._pixels)
+            self._pixels, self._grid = plain, None
+        return self._pixels
+
+    @property
+    def _by_chunk(self) -> NDArray[Any]:
+        """The chunks seen as planes: (z, chunk in y, y, chunk in x, x)."""
+        return self._pixels.transpose(2, 0, 3, 1, 4)
+
+    def put(self, inside: slice, part: NDArray[Any]) -> None:
+        """Copy whole planes (z, y, x) to their places."""
+        if self._grid is None:
+            self._pixels[inside] = part
+        else:
+            target = self._by_chunk
+            target[inside] = part.reshape(len(part), *target.shape[1:])
 
     def hand_over(self, inside: int, frame: NDArray[Any]) -> None:
         """Take a plane without copying it; its caller does not touch it again."""
@@ -57,7 +109,7 @@ class Row:
         with self._guard:
             while self._handed:
                 inside, frame = self._handed.popitem()
-                self.pixels[inside] = frame
+                self.put(slice(inside, inside + 1), frame[np.newaxis])
                 self._engine.hold(-frame.nbytes)
 
     def retain(self) -> None:
@@ -72,7 +124,7 @@ class Row:
             last = not self._users
         if last:
             self.gather()
-            self._engine.give(self.pixels)
+            self._engine.give(self._pixels)
 
 
 class LevelRows:
@@ -136,19 +188,32 @@ class Cutter:
                 self._cut_piece(level, (row, y // array.chunk[1], x // array.chunk[2]), part, there)
 
     def _cut_piece(self, level: LevelRows, first: Zyx, part: NDArray[Any], there: NDArray[np.bool_]) -> None:
-        """Cut, encode and store one piece, given by its pixels and the place of its first chunk."""
+        """Cut and store one piece, given by its pixels and the place of its first chunk."""
         array = level.array
         grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
         piece = self.engine.take((*grid, *array.chunk), self.dtype)
         _fill_chunks(part, there, piece)
+        self._encode(level, first, piece)
+        self.engine.give(piece)
+
+    def _encode(self, level: LevelRows, first: Zyx, piece: NDArray[Any]) -> None:
+        """Encode and store the chunks of a piece (chunk in y, chunk in x, z, y, x)."""
+        array = level.array
         row, j, i = first
-        places = [(row, j + down, i + right) for down in range(grid[0]) for right in range(grid[1])]
-        chunks = piece.reshape(-1, *array.chunk)
+        places = [(row, j + down, i + right) for down, right in np.ndindex(*piece.shape[:2])]
+        chunks = (chunk for band in piece for chunk in band)
         payloads = [array.encode(chunk, place) for chunk, place in zip(chunks, places, strict=True)]
         noted = self._note is not None and array.is_scattered
         sums = [checksum(payload) for payload in payloads] if noted else []
         self.engine.put(partial(self._store, level, places, payloads, sums))
-        self.engine.give(piece)
+
+    def cut_chunks(self, level: LevelRows, row: int, chunks: NDArray[Any]) -> None:
+        """As `cut`, for a whole row that is in the order of chunks (chunk in y, chunk in x, z, y, x)."""
+        level.stored.add(row)
+        high, wide = level.array.piece
+        for j in range(0, chunks.shape[0], high):
+            for i in range(0, chunks.shape[1], wide):
+                self._encode(level, (row, j, i), chunks[j : j + high, i : i + wide])
 
     def wipe(self, level: LevelRows) -> None:
         """Write zeros over the rows of a level that were stored."""

@@ -397,7 +397,7 @@ class ViewStream:
             self._dirty[planes] |= self._summed[planes]
             if copy:
                 state.gather()  # an earlier plane that was handed over must not come after this one
-                state.pixels[inside] = part
+                state.put(inside, part)
             else:
                 for index, frame in enumerate(part, inside.start):
                     state.hand_over(index, frame)
@@ -431,13 +431,22 @@ class ViewStream:
         state = self._rows.get(row)
         if state is None:
             self._engine.wait_for_room(self._row_bytes)
-            state = self._rows[row] = Row(self._engine, self._depth, self.shape[1:], self.dtype)
+            state = self._rows[row] = self._new_row(row)
             if self._full is not None and self._there[self._planes(row)].any():
                 self._engine.drain(self)
                 self._full.reload(row, state)
             self._engine.open_rows[key] = (self, row)
         self._engine.open_rows.move_to_end(key)
         return state
+
+    def _new_row(self, row: int) -> Row:
+        planes = self._planes(row)
+        chunk = None
+        if self._full is not None and not self._lower and planes.stop - planes.start == self._depth:
+            height, width = self._full.array.chunk[1:]
+            if self.shape[1] % height == self.shape[2] % width == 0:
+                chunk = height, width
+        return Row(self._engine, self._depth, self.shape[1:], self.dtype, chunk)
 
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, and all that is carried, to free their memory."""
@@ -454,7 +463,7 @@ class ViewStream:
         new = there & ~self._summed[planes] & ~self._dirty[planes]
         self._summed[planes] |= new
         fed = [(planes.start + start, planes.start + stop) for start, stop in runs(new)]
-        self._encode(partial(self._process, row, state.pixels[: len(there)], fed, state))
+        self._encode(partial(self._process_row, row, state, fed))
 
     def _encode(self, job: Callable[[], None]) -> None:
         while self._under_way and self._under_way[0].done():
@@ -506,16 +515,17 @@ class ViewStream:
         unfinished = np.zeros_like(self._there)
         for row, state in self._rows.items():
             state.retain()
+            state.gather()
+            pixels = state.pixels  # in this order from now on: others may not change it
             unfinished[self._planes(row)] = self._there[self._planes(row)]
             if in_place:
                 state.kept = self._engine.encode(
-                    self, partial(self._store_open, row, state, state.there.copy())
+                    self, partial(self._store_open, row, pixels, state.there.copy())
                 )
             else:
-                state.gather()
                 wanted = state.there & (log_all | ~state.logged)
                 state.logged |= state.there
-                planes += [(row * self._depth + i, state.pixels[i]) for i in np.flatnonzero(wanted).tolist()]
+                planes += [(row * self._depth + i, pixels[i]) for i in np.flatnonzero(wanted).tolist()]
         kept = [state.kept for state in self._rows.values() if state.kept is not None]
         return Checkpoint(
             planes_there=self._there.copy(),
@@ -525,33 +535,39 @@ class ViewStream:
             rows=tuple(self._rows.values()),
         )
 
-    def _store_open(self, row: int, state: Row, there: NDArray[np.bool_]) -> None:
-        state.gather()
+    def _store_open(self, row: int, pixels: NDArray[Any], there: NDArray[np.bool_]) -> None:
         planes = self._planes(row)
         if self._full is not None:
-            slab = state.pixels[: planes.stop - planes.start]
-            self._cutter.cut(self._full, row, slab, there)
+            self._cutter.cut(self._full, row, pixels[: planes.stop - planes.start], there)
 
     # -- encoders ----------------------------------------------------------------------------------------
 
+    def _process_row(self, row: int, state: Row, fed: list[tuple[int, int]]) -> None:
+        """Store a row that was filled by planes, and give back its memory; see `_process`."""
+        if state.kept is not None:
+            state.kept.result()  # what a checkpoint stores of it must not come later than the whole
+        state.gather()
+        if self._full is not None and state.chunks is not None and state.there.all():
+            self._cutter.cut_chunks(self._full, row, state.chunks)
+        else:
+            planes = self._planes(row)
+            self._process(row, state.pixels[: planes.stop - planes.start], fed, state.there)
+        state.release()
+
     def _process(
-        self, row: int, slab: NDArray[Any], fed: list[tuple[int, int]], state: Row | None = None
+        self,
+        row: int,
+        slab: NDArray[Any],
+        fed: list[tuple[int, int]],
+        there: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Store a row, add the planes in `fed` (start, stop) to the sums, give back the row's memory."""
+        """Store a row, and add the planes in `fed` (start, stop) to the sums."""
         slab = slab.astype(self.dtype, copy=False)
-        there = np.ones(len(slab), bool)
-        if state is not None:
-            if state.kept is not None:
-                state.kept.result()  # what a checkpoint stores of it must not come later than the whole
-            state.gather()
-            there = state.there
         if self._full is not None:
-            self._cutter.cut(self._full, row, slab, there)
+            self._cutter.cut(self._full, row, slab, np.ones(len(slab), bool) if there is None else there)
         first = row * self._depth
         for start, stop in fed:
             self._lower.push(start, slab[start - first : stop - first])
-        if state is not None:
-            state.release()
 
 
 def make_levels(
