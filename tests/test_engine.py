@@ -31,6 +31,10 @@ class View:
         self.aside.append(row)
         self._engine.encode(self, lambda: self._engine.hold(-KB))
 
+    def put_sums_aside(self) -> None:
+        self.aside.append(-1)
+        self._engine.hold(-KB)
+
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:

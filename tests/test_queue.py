@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,57 @@ def test_memory_stays_within_its_bound(disk: Gate, tmp_path: Path, copy: bool) -
             assert found[:, 7, 7].tolist() == expected.tolist()
             whole = np.broadcast_to(expected[:, None, None], (12, 2, 2)).astype("uint16")
             assert (found.level(1)[:, :1, :1] == npy2bdv.downsample(whole, (2, 2, 2))).all()
+
+
+@pytest.mark.parametrize("how", ["write", "close"])
+def test_a_view_that_waits_for_the_disk_does_not_hold_up_another(
+    disk: Gate, tmp_path: Path, how: str
+) -> None:
+    """A whole stack is being written, or a view completed: another camera's frames are taken meanwhile."""
+    with npy2bdv.create(tmp_path / "a.xml", chunks=(4, 64, 64)) as writer:
+        setups = [writer.add_setup(shape=(80, 64, 64), channel=i) for i in range(2)]
+        live = writer.stream(setup=setups[1])
+        stack = np.arange(80 * 64 * 64, dtype="uint16").reshape(80, 64, 64)
+        if how == "write":
+            slow = threading.Thread(target=partial(writer.write, stack, setup=setups[0]))
+        else:
+            view = writer.stream(setup=setups[0])
+            for plane in stack[:7]:
+                view.append(plane)
+            slow = threading.Thread(target=view.close)
+        disk.shut()
+        slow.start()
+        time.sleep(0.1)
+        for z in range(20):
+            live.append(stack[z], timeout=0.5)
+        assert slow.is_alive()
+        disk.open()
+        slow.join()
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        there = 80 if how == "write" else 7
+        assert (dataset.view(setup=0)[:there] == stack[:there]).all()
+        assert (dataset.view(setup=1)[:20] == stack[:20]).all()
+
+
+def test_lower_levels_of_many_views_are_put_aside(tmp_path: Path) -> None:
+    """Each view has got one row: nothing of its full resolution waits, but half a row of its lower level."""
+    limit, peak = 2 * 2**20, 0
+    options: Any = {"levels": ((1, 1, 1), (2, 2, 2)), "chunks": (4, 64, 64), "max_memory": limit}
+    rng = np.random.default_rng(0)
+    stacks = rng.integers(0, 60000, (40, 8, 256, 256), "uint16")
+    with npy2bdv.create(tmp_path / "a.xml", **options) as writer:
+        setup = writer.add_setup(shape=(8, 256, 256))
+        views = [writer.stream(setup=setup, time=time) for time in range(len(stacks))]
+        for half in (slice(0, 4), slice(4, 8)):
+            for view, stack in zip(views, stacks, strict=True):
+                for plane in stack[half]:
+                    view.append(plane)
+                    peak = max(peak, writer.stats().bytes_queued)
+    assert peak <= limit + 2**20
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        for time, stack in enumerate(stacks):
+            assert (dataset.view(time=time)[...] == stack).all()
+            assert (dataset.view(time=time).level(1)[...] == npy2bdv.downsample(stack, (2, 2, 2))).all()
 
 
 def test_less_memory_than_a_row_still_works(tmp_path: Path) -> None:

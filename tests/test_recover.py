@@ -354,3 +354,27 @@ def test_kinds_of_records_that_are_not_known_are_passed_over(tmp_path: Path) -> 
         writer.checkpoint()
         path = left_by_a_kill(tmp_path)
     assert npy2bdv.recover(path)[0].planes == 7
+
+
+@KINDS
+@pytest.mark.parametrize("steps", [0, 1, 9])
+def test_levels_that_were_being_added(tmp_path: Path, compression: str | None, steps: int) -> None:
+    """Every view has all levels then, those that were not reached as well, whether they were full before or not."""
+    stacks = [noise(seed=seed) for seed in range(3)]
+    with begin(tmp_path, compression, levels=((1, 1, 1),)) as writer:
+        setup = writer.add_setup(shape=SHAPE)
+        for time in range(3):
+            with writer.stream(setup=setup, time=time) as view:
+                view.put(stacks[time][: 30 - 2 * time], 0)
+            stacks[time][30 - 2 * time :] = 0
+        writer.checkpoint()
+        adding = writer.add_levels([(2, 2, 2)], (4, 16, 16), writer.card.codec(compression))
+        for _ in range(1 + steps):
+            next(adding)
+        writer.checkpoint()
+        path = left_by_a_kill(tmp_path)
+        list(adding)
+    assert [each.planes for each in npy2bdv.recover(path)] == [30, 28, 26]
+    for time, stack in enumerate(stacks):
+        check(path, stack, time=time)
+        check(tmp_path / "a.xml", stack, time=time)

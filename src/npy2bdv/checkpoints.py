@@ -83,6 +83,11 @@ class Safety:
         assert self._journal is not None
         self._journal.add("full", {"view": view, "there": runs(there)})
 
+    def levels(self, *, complete: bool) -> None:
+        """Note that levels are being added to all views, or that they are complete."""
+        assert self._journal is not None
+        self._journal.add("lvls", {"complete": complete})
+
     def begun(self) -> None:
         """Note that a checkpoint begins: what is complete by now is safe when it is done."""
         assert self._journal is not None

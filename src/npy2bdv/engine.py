@@ -37,6 +37,9 @@ class Client(Protocol):
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, to free its memory. Called with the door held."""
 
+    def put_sums_aside(self) -> None:
+        """Store open rows of lower levels, and forget sums. Called with the door held, and no work under way."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
@@ -91,6 +94,8 @@ class Engine:
         """How many rows a caller may hand over before it waits for the first."""
         self.open_rows: OrderedDict[tuple[int, int], tuple[Client, int]] = OrderedDict()
         """Rows of full resolution that wait for planes, least recently touched first."""
+        self.carrying: OrderedDict[int, Client] = OrderedDict()
+        """Views that may hold sums and open rows of lower levels, least recently touched first."""
         self._door = threading.RLock()
         self._concurrent = concurrent
         self._encoders = ThreadPoolExecutor(workers, "npy2bdv-encode")
@@ -192,8 +197,8 @@ class Engine:
             self._used += nbytes
             self._changed.notify_all()
 
-    def wait_for_room(self, nbytes: int, deadline: float | None = None) -> None:
-        """Wait until `nbytes` more fit, putting rows of other views aside where nothing else helps.
+    def wait_for_room(self, nbytes: int, deadline: float | None = None, client: Client | None = None) -> None:
+        """Wait until `nbytes` more fit, putting rows aside, and sums of other views than `client`, where it must be.
 
         Raises
         ------
@@ -215,10 +220,14 @@ class Engine:
                         )
                     self._changed.wait(patience)
                     continue
-            if not self.open_rows:
+            if self.open_rows:
+                _, (stream, row) = self.open_rows.popitem(last=False)
+                stream.put_aside(row)
+                continue
+            others = (key for key, each in self.carrying.items() if each is not client)
+            if (oldest := next(others, None)) is None:
                 return
-            _, (stream, row) = self.open_rows.popitem(last=False)
-            stream.put_aside(row)
+            self.carrying.pop(oldest).put_sums_aside()
 
     # -- work --------------------------------------------------------------------------------------------
 

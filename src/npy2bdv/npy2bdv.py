@@ -28,6 +28,7 @@ from npy2bdv.errors import (
     NotFoundError,
     OutOfRangeError,
     ReadOnlyError,
+    WriteError,
 )
 from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.affine import Affine
@@ -82,7 +83,12 @@ class BdvBase:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except WriteError:
+            if error is None:
+                raise
+            logger.exception("closing")  # the caller has an error of its own under way
 
 
 class BdvWriter(BdvBase):

@@ -138,6 +138,7 @@ class _Journal:
     def __init__(self, records: Iterable[Record], planes: Iterable[Record]) -> None:
         self.format = "hdf5"
         self.xml_name = self.recording_name = ""
+        self.levels_complete = True
         self.depths: dict[ViewId, int] = {}
         self.there: dict[ViewId, NDArray[np.bool_]] = {}
         self.complete: set[ViewId] = set()
@@ -160,6 +161,8 @@ class _Journal:
                     known.pop(view, None)
                 self.complete.discard(view)
                 (self.open_ended.add if text["open"] else self.open_ended.discard)(view)
+            elif kind == "lvls":
+                self.levels_complete = text["complete"]
             elif kind == "xml ":
                 self.described[view] = data
             elif kind == "like":
@@ -214,7 +217,7 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
             if other == view and z < depth:
                 safe[z] = False
     there = safe
-    if full is not None and view not in journal.complete:
+    if full is not None and not (view in journal.complete and journal.levels_complete):
         there = safe | _with_pixels(full, ~safe)
         open_ended = view in journal.open_ended and bool(there.any())
         shape = (None if open_ended else depth, *full.shape[1:])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future, wait
@@ -125,6 +126,7 @@ class ViewStream:
         """Rows that encoders have, or had."""
         self._next = 0
         self._closed = False
+        self._settled = threading.Event()
 
     # -- for users ---------------------------------------------------------------------------------------
 
@@ -147,6 +149,11 @@ class ViewStream:
     def is_closed(self) -> bool:
         """Whether the view has been completed or given up."""
         return self._closed
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has been closed, and is done with what that took."""
+        return self._settled.is_set()
 
     @property
     def missing_planes(self) -> list[tuple[int, int]]:
@@ -194,7 +201,8 @@ class ViewStream:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._engine.door(deadline):
             z = self._next
-            self._put(frame[None], z, 0, 0, deadline, copy)
+            self._begin(frame[None], z, 0, 0, deadline)
+            self._take(frame[None], z, 0, 0, copy=copy)
             if meta is not None and self._hooks.frame is not None:
                 self._hooks.frame(z, meta)
         if self._hooks.taken is not None:
@@ -233,8 +241,14 @@ class ViewStream:
             If there is no room in time.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        block = np.asarray(block)
         with self._engine.door(deadline):
-            self._put(np.asarray(block), z, y, x, deadline, copy)
+            z = self._begin(block, z, y, x, deadline)
+            if deadline is not None:  # all of it or nothing, and at once
+                for start, part in self._by_rows(block, z):
+                    self._take(part, start, y, x, copy=copy)
+        if deadline is None:
+            self._put_patiently(block, z, y, x, copy=copy)
         if self._hooks.taken is not None:
             self._hooks.taken()
 
@@ -265,19 +279,26 @@ class ViewStream:
     def settle(self) -> None:
         """Complete all levels of what has come; missing planes are zeros. More may come later."""
         with self._engine.door():
-            for row in sorted(self._rows):
-                self._send_row(row)
-            self._wait_for_encoders()
-            open_ranges = self._lower.finish()
-            if self._dirty.any():
-                assert self._source is not None
-                self._engine.drain(self)
-                self._lower.rebuild(self._dirty, self._source)
-            # more planes of these groups come too late for the sums
-            group = self._lower.group
-            for start, stop in (*open_ranges, *runs(self._dirty)):
-                self._summed[start - start % group : stop + -stop % group] = True
-            self._dirty[:] = False
+            self._send_all()
+            self._complete()
+
+    def _send_all(self) -> None:
+        for row in sorted(self._rows):
+            self._send_row(row)
+
+    def _complete(self) -> None:
+        """Complete all levels of what was sent. Called with the door held, or when nothing more is taken."""
+        self._wait_for_encoders()
+        open_ranges = self._lower.finish()
+        if self._dirty.any():
+            assert self._source is not None
+            self._engine.drain(self)
+            self._lower.rebuild(self._dirty, self._source)
+        # more planes of these groups come too late for the sums
+        group = self._lower.group
+        for start, stop in (*open_ranges, *runs(self._dirty)):
+            self._summed[start - start % group : stop + -stop % group] = True
+        self._dirty[:] = False
 
     def make_again(self) -> None:
         """Make all lower levels again from the stored full resolution, when the view is settled."""
@@ -287,29 +308,42 @@ class ViewStream:
     def close(self) -> None:
         """Complete the view. A second call does nothing."""
         with self._engine.door():
-            if self._closed:
-                return
-            self._closed = True
-            self._trim()
-            self.settle()
+            before, self._closed = self._closed, True
+            self._engine.carrying.pop(id(self), None)
+            if not before:
+                self._trim()
+                self._send_all()
+        if before:
+            self._settled.wait()
+            return
+        try:
+            self._complete()  # the door is open: other views go on meanwhile
+        finally:
+            self._settled.set()
         if self._hooks.closed is not None:
             self._hooks.closed(self)
 
     def abort(self) -> None:
         """Give the view up (a stage error, say): it becomes a missing view, and may be declared again."""
         with self._engine.door():
-            if self._closed:
-                return
-            self._closed = True
-            for row in list(self._rows):
-                self._engine.open_rows.pop((id(self), row), None)
-                self._rows.pop(row).release()
+            before, self._closed = self._closed, True
+            self._engine.carrying.pop(id(self), None)
+            if not before:
+                for row in list(self._rows):
+                    self._engine.open_rows.pop((id(self), row), None)
+                    self._rows.pop(row).release()
+        if before:
+            self._settled.wait()
+            return
+        try:
             self._engine.drain(self)
             self._lower.wipe()
             if self._full is not None:
                 self._cutter.wipe(self._full)
-            self._engine.drain(self)
+            self._engine.check()
             self._there[:] = False
+        finally:
+            self._settled.set()
         if self._hooks.closed is not None:
             self._hooks.closed(self)
 
@@ -331,13 +365,13 @@ class ViewStream:
 
     # -- full resolution: the caller's thread, with the engine's door held -------------------------------
 
-    def _put(self, block: NDArray[Any], z: int, y: int, x: int, deadline: float | None, copy: bool) -> None:
+    def _begin(self, block: NDArray[Any], z: int, y: int, x: int, deadline: float | None) -> int:
+        """Refuse a block that cannot be taken; see to it that there is room for it. Return z as a whole number."""
         if self._closed:
             raise ClosedError("this view has been completed; open a new stream")
         self._engine.check()
         self.check_place(block, (z, y, x))
-        whole = block.shape[1:] == self.shape[1:]
-        if not whole and self._source is None:
+        if block.shape[1:] != self.shape[1:] and self._source is None:
             raise InvalidInputError(
                 f"a block of shape {block.shape} covers planes of {self.shape[1:]} in part; that needs the "
                 "full resolution stored: add a level with factors 1, 1, 1 or give whole planes"
@@ -358,15 +392,52 @@ class ViewStream:
             self._grow(stop)
         if deadline is not None:
             self._make_room(z, stop, deadline)
-        if whole and self._is_fresh(z, stop) and deadline is None:
-            self._send_block(block, z)
-        else:
-            for row in range(z // self._depth, (stop - 1) // self._depth + 1):
-                start, end = max(z, row * self._depth), min(stop, (row + 1) * self._depth)
-                state = self._open(row)
-                self._fill(row, state, block[start - z : end - z], (start, y, x), whole=whole, copy=copy)
         self._next = stop
-        self._engine.took(len(block), block.nbytes)
+        return z
+
+    def _put_patiently(self, block: NDArray[Any], z: int, y: int, x: int, *, copy: bool) -> None:
+        """Take a block row by row; others may come in between, and go on while this waits."""
+        whole = block.shape[1:] == self.shape[1:]
+        sent: deque[Future[None]] = deque()
+        try:
+            for start, part in self._by_rows(block, z):
+                with self._engine.door():
+                    if self._closed:
+                        raise ClosedError("this view was completed before all of the block was taken")
+                    if whole and self._is_fresh(start, start + len(part)):
+                        sent.append(self._send_slab(start, part))
+                    else:
+                        self._take(part, start, y, x, copy=copy)
+                if len(sent) > self._engine.rows_ahead:
+                    sent.popleft().result()
+        finally:
+            wait(sent)  # then the caller may reuse its memory
+        self._engine.check()
+
+    def _by_rows(self, block: NDArray[Any], z: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Iterate over the parts of a block that lie in one row each, with the first plane of each."""
+        stop = z + len(block)
+        for row in range(z // self._depth, (stop - 1) // self._depth + 1):
+            start, end = max(z, row * self._depth), min(stop, (row + 1) * self._depth)
+            yield start, block[start - z : end - z]
+
+    def _take(self, part: NDArray[Any], z: int, y: int, x: int, *, copy: bool) -> None:
+        """Take a part of a row."""
+        row = z // self._depth
+        whole = part.shape[1:] == self.shape[1:]
+        state = self._open(row)
+        if self._lower:
+            self._engine.carrying[id(self)] = self
+            self._engine.carrying.move_to_end(id(self))
+        self._fill(row, state, part, (z, y, x), whole=whole, copy=copy)
+        self._engine.took(len(part), part.nbytes)
+
+    def _send_slab(self, z: int, slab: NDArray[Any]) -> Future[None]:
+        """Send a whole row straight from the caller's memory."""
+        planes = slice(z, z + len(slab))
+        self._there[planes] = self._summed[planes] = True
+        self._engine.took(len(slab), slab.nbytes)
+        return self._encode(partial(self._process, z // self._depth, slab, [(planes.start, planes.stop)]))
 
     def _planes(self, row: int) -> slice:
         return slice(row * self._depth, min((row + 1) * self._depth, self.shape[0]))
@@ -376,17 +447,6 @@ class ViewStream:
         ends = stop % self._depth == 0 or (stop == self.shape[0] and not self._open_ended)
         come = self._there[start:stop] | self._summed[start:stop]
         return start % self._depth == 0 and ends and not come.any()
-
-    def _send_block(self, block: NDArray[Any], z: int) -> None:
-        """Send whole rows straight from the caller's memory."""
-        for row in range(z // self._depth, (z + len(block) - 1) // self._depth + 1):
-            planes = self._planes(row)
-            self._there[planes] = self._summed[planes] = True
-            slab = block[planes.start - z : planes.stop - z]
-            self._encode(partial(self._process, row, slab, [(planes.start, planes.stop)]))
-            if len(self._under_way) > self._engine.rows_ahead:
-                self._under_way.popleft().result()
-        self._wait_for_encoders()  # then the caller may reuse its memory
 
     def _fill(self, row: int, state: Row, part: NDArray[Any], start: Zyx, *, whole: bool, copy: bool) -> None:
         """Put a part of a row, given by where it starts in the image, in its place; send the row if it is full."""
@@ -418,7 +478,7 @@ class ViewStream:
         """See to it that planes can be taken without waiting, before any of them is."""
         rows = range(z // self._depth, (stop - 1) // self._depth + 1)
         fresh = [row for row in rows if row not in self._rows]
-        self._engine.wait_for_room(len(fresh) * self._row_bytes, deadline)
+        self._engine.wait_for_room(len(fresh) * self._row_bytes, deadline, self)
         if self._full is not None and any(self._there[self._planes(row)].any() for row in fresh):
             self._engine.drain(self, deadline)
 
@@ -430,7 +490,7 @@ class ViewStream:
         key = (id(self), row)
         state = self._rows.get(row)
         if state is None:
-            self._engine.wait_for_room(self._row_bytes)
+            self._engine.wait_for_room(self._row_bytes, client=self)
             state = self._rows[row] = self._new_row(row)
             if self._full is not None and self._there[self._planes(row)].any():
                 self._engine.drain(self)
@@ -451,6 +511,10 @@ class ViewStream:
     def put_aside(self, row: int) -> None:
         """Store an open row as far as it is filled, and all that is carried, to free their memory."""
         self._send_row(row)
+        self.put_sums_aside()
+
+    def put_sums_aside(self) -> None:
+        """Store open rows of lower levels, and forget sums, to free their memory."""
         if self._source is not None:  # else there is nothing to make lower levels from again
             for start, stop in self._lower.put_aside():
                 self._dirty[start:stop] = self._summed[start:stop] = True
@@ -465,10 +529,11 @@ class ViewStream:
         fed = [(planes.start + start, planes.start + stop) for start, stop in runs(new)]
         self._encode(partial(self._process_row, row, state, fed))
 
-    def _encode(self, job: Callable[[], None]) -> None:
+    def _encode(self, job: Callable[[], None]) -> Future[None]:
         while self._under_way and self._under_way[0].done():
             self._under_way.popleft()
         self._under_way.append(self._engine.encode(self, job))
+        return self._under_way[-1]
 
     def _wait_for_encoders(self) -> None:
         wait(self._under_way)

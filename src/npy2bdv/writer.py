@@ -503,20 +503,32 @@ class DatasetWriter(Draft):
         self._streams.clear()
         self._engine.drain()
         total = sum(self.setups[view.setup].pyramid.level_shape(0)[0] for view in self.views)
+        self._safety.levels(complete=False)
+        added = {  # of all views before any is filled: a kill leaves no view without its levels
+            view: self.container.add_levels(
+                view,
+                wider[view.setup].pyramid,
+                self.setups[view.setup].pyramid.n_levels,
+                self.setups[view.setup].dtype,
+                codec,
+            )
+            for view in sorted(self.views)
+        }
+        self.container.flush()
         done = 0
-        for view in sorted(self.views):
-            known = self.setups[view.setup]
-            pyramid, first = wider[view.setup].pyramid, known.pyramid.n_levels
-            base = pyramid.factors.index((1, 1, 1)) if (1, 1, 1) in pyramid.factors[:first] else 0
-            arrays = self.container.add_levels(view, pyramid, first, known.dtype, codec)
+        for view, arrays in added.items():
             if view in empty:
                 continue
+            pyramid, first = wider[view.setup].pyramid, self.setups[view.setup].pyramid.n_levels
+            base = pyramid.factors.index((1, 1, 1)) if (1, 1, 1) in pyramid.factors[:first] else 0
             source = self.container.level(view, base)
             factors = (_relative(each, pyramid.factors[base]) for each in pyramid.factors[first:])
             for planes in make_levels(self._engine, source, list(zip(factors, arrays, strict=True))):
                 yield done + planes, total
             done += source.shape[0]
         self._engine.drain()
+        self.container.flush()
+        self._safety.levels(complete=True)
         self.setups.update(wider)
         self._streams.update({view: self._reopened(view, None) for view in empty})
 
@@ -650,9 +662,10 @@ class DatasetWriter(Draft):
         """Let go of streams that need no more: they hold memory for sums."""
         self._complete_stored()
         for view, stream in list(self._streams.items()):
-            if stream.is_full or stream.is_closed:
-                if not stream.is_closed:
-                    stream.settle()
+            if stream.is_full and not stream.is_closed:
+                stream.settle()
+                self._drop(view)
+            elif stream.is_settled:  # another thread may be closing it
                 self._drop(view)
 
     def _complete_stored(self) -> None:
