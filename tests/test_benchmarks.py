@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.benchmark
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path | float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
@@ -92,3 +92,10 @@ Task(job=job, candidate=Wrong, input=data, folder=Path({str(tmp_path)!r})).run(c
     done = run("-c", script)
     assert done.returncode != 0
     assert complaint in done.stderr
+
+
+def test_checkpoints() -> None:
+    done = run(BENCHMARKS / "checkpoints.py", "--gb", 0.002, "--side", 64, "--rounds", 2, "--every", 0.0005)
+    assert done.returncode == 0, done.stderr
+    assert "streams of 244 planes of 64 x 64 pixels, 2 rounds" in done.stdout
+    assert done.stdout.count("\n| ") == 4
