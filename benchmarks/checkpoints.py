@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=given.out) as folder:
         for kind in KINDS:
-            stream(Path(folder), frames, min(planes, 16), kind, None)  # so that nothing is done first in a timed run
+            stream(
+                Path(folder), frames, min(planes, 16), kind, None
+            )  # so that nothing is done first in a timed run
             times: dict[float | None, list[float]] = {given.every: [], None: []}
             for turn in range(given.rounds):
                 for every in list(times)[:: 1 if turn % 2 else -1]:

@@ -28,12 +28,14 @@ SHAPE = (5, 6, 7)
 SHIFT = np.array([[1.0, 0, 0, 1.5], [0, 1, 0, 0], [0, 0, 1, 3]])
 WHERE = {"time": 0, "illumination": 0, "channel": 0, "tile": 0, "angle": 0}
 
-SIGNATURES: dict[str, dict[str, Any]] = {  # names, order and defaults of the published package
+# Names, order and defaults of the published package, but for the compression: "default" is what is not given, which
+# for HDF5 means none as there; None is no compression in every format.
+SIGNATURES: dict[str, dict[str, Any]] = {
     "__init__": {
         "filename": ...,
         "subsamp": ((1, 1, 1),),
         "blockdim": ((4, 256, 256),),
-        "compression": None,
+        "compression": "default",
         "nilluminations": 1,
         "nchannels": 1,
         "ntiles": 1,
@@ -55,7 +57,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {  # names, order and defaults of the pu
     },
     "append_plane": {"plane": ..., "z": ..., **WHERE},
     "append_substack": {"substack": ..., "z_start": ..., "y_start": 0, "x_start": 0, **WHERE},
-    "create_pyramids": {"subsamp": ((4, 8, 8),), "blockdim": ((8, 128, 128),), "compression": None},
+    "create_pyramids": {"subsamp": ((4, 8, 8),), "blockdim": ((8, 128, 128),), "compression": "default"},
     "set_attribute_labels": {"attribute": ..., "labels": ...},
     "write_xml": {
         "camera_name": "default",

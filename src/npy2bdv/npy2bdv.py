@@ -36,11 +36,11 @@ from npy2bdv.model.spimdata import (
     ATTRIBUTES,
     Camera,
     GeneratedBy,
-    Hdf5Loader,
     ViewId,
     ViewRegistration,
     ViewTransform,
 )
+from npy2bdv.storage import READABLE
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
@@ -56,10 +56,14 @@ if TYPE_CHECKING:
     from npy2bdv.dataset import View
     from npy2bdv.engine import Stats
     from npy2bdv.model.spimdata import SpimData, ViewSetup
+    from npy2bdv.storage.base import FormatCard, FormatName
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
 
 logger = logging.getLogger(__name__)
+
+PUBLISHED_BLOCKS = ((4, 256, 256),)
+"""The default of the published package. Where it is not given, it is the format that decides."""
 
 _COUNT_ORDER = ("illumination", "channel", "angle", "tile")  # of the attribute_counts that scripts read
 
@@ -68,7 +72,7 @@ class BdvBase:
     """What writer and editor share."""
 
     __version__ = version("npy2bdv")
-    compressions_supported = (None, "gzip", "lzf")
+    compressions_supported: tuple[str | None, ...] = (None, "gzip", "lzf")
 
     def close(self) -> None:
         """Close the files; a second call does nothing."""
@@ -97,27 +101,30 @@ class BdvWriter(BdvBase):
     Parameters
     ----------
     filename
-        The HDF5 file (``NAME.h5``), whose XML gets the same stem, or the XML. An existing XML names its HDF5
-        file; so several XML may describe one HDF5 file.
+        The pixels (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``), whose XML gets the same stem, or the XML. An
+        existing XML names its pixels; so several XML may describe the same pixels.
     subsamp
         Downsampling factors (z, y, x) of each level.
     blockdim
-        Block size (z, y, x) of each level. If there are fewer than levels, the first serves all.
+        Block size (z, y, x) of each level. If there are fewer than levels, the first serves all. By default that
+        of the format; (4, 256, 256) for HDF5.
     compression
-        None, "gzip" or "lzf" (Fiji cannot read lzf).
+        None, "gzip", or another codec that the format has. By default that of the format; none for HDF5.
     nilluminations, nchannels, ntiles, nangles
         How many there are of each. The setup id counts them in this order, the angle fastest.
     overwrite
-        Delete an existing HDF5 file. Its XML stays until `write_xml`, which keeps it as ``NAME.xml~1``.
+        Delete existing pixels of this name. Their XML stays until `write_xml`, which keeps it as ``NAME.xml~1``.
     dtype
         Pixel type: one of the ten that BigDataViewer has.
+    format, zarr_version
+        How pixels are stored, where the name does not say it: "hdf5", "n5", or "omezarr" in version 2 or 3 of Zarr.
     max_memory
         Bytes that buffers of pixels may take.
 
     Raises
     ------
     ExistsError
-        If the HDF5 file exists and `overwrite` is not set.
+        If the pixels exist and `overwrite` is not set.
     NotFoundError
         If the folder does not exist.
     InvalidInputError
@@ -128,8 +135,8 @@ class BdvWriter(BdvBase):
         self,
         filename: str | os.PathLike[str],
         subsamp: Sequence[Sequence[int]] = ((1, 1, 1),),
-        blockdim: Sequence[Sequence[int]] = ((4, 256, 256),),
-        compression: Literal["gzip", "lzf"] | tuple[str, int] | None = None,
+        blockdim: Sequence[Sequence[int]] = PUBLISHED_BLOCKS,
+        compression: Compression = "default",
         nilluminations: int = 1,
         nchannels: int = 1,
         ntiles: int = 1,
@@ -137,11 +144,14 @@ class BdvWriter(BdvBase):
         overwrite: bool = False,
         dtype: Any = "uint16",
         *,
+        format: FormatName | None = None,  # noqa: A002
+        zarr_version: int | None = None,
         max_memory: int = DEFAULT_MEMORY,
     ) -> None:
-        path_xml, path_h5, _ = dataset_paths(filename)
-        if path_xml == Path(filename) and path_xml.is_file():
-            path_h5 = _named_h5(path_xml)
+        path_xml, path_h5, card = dataset_paths(filename, format, zarr_version)
+        if path_xml == Path(filename) and path_xml.is_file() and format is None and zarr_version is None:
+            path_h5 = _named_pixels(path_xml)
+            card = dataset_paths(path_h5)[2]
         counts = {
             "illumination": nilluminations,
             "channel": nchannels,
@@ -151,13 +161,15 @@ class BdvWriter(BdvBase):
         for name, count in counts.items():
             if count != int(count) or count < 1:
                 raise InvalidInputError(f"the number of {name}s is {count}; it must be 1 or more")
-        levels, blocks = _triples(subsamp), _triples(blockdim)
+        levels = _triples(subsamp)
+        blocks = (card.default_chunk,) if blockdim is PUBLISHED_BLOCKS else _triples(blockdim)
         if len(blocks) < len(levels):
             logger.info("%d blocks for %d levels: the first serves all", len(blocks), len(levels))
         self._first_xml = str(path_xml), path_xml.absolute()
         self._writer = _ClassicDataset(
             path_xml.absolute(),
             path_h5.absolute(),
+            card=card,
             levels=levels,
             chunks=blocks,
             compression=compression,
@@ -174,9 +186,13 @@ class BdvWriter(BdvBase):
         self.subsamp = np.array(levels, dtype=np.int64)
         self.nlevels = len(self.subsamp)
         self.chunks: Any = _blocks(blocks, self.nlevels)
-        self.compression = compression
+        codec = card.codec(compression)
+        self.compression = (
+            (None if codec.name == "none" else codec.name) if compression == "default" else compression
+        )
         self.dtype = _pixel_type(dtype)
-        self.dtypes_supported = self._writer.card.pixel_types
+        self.dtypes_supported = card.pixel_types
+        self.compressions_supported = tuple(None if name == "none" else name for name in card.codecs)
         self.virtual_stacks = False
         self.attribute_labels: dict[str, Sequence[object]] = {}
         self.attribute_counts = {name: int(counts[name]) for name in _COUNT_ORDER}
@@ -371,7 +387,7 @@ class BdvWriter(BdvBase):
         self,
         subsamp: Sequence[Sequence[int]] = ((4, 8, 8),),
         blockdim: Sequence[Sequence[int]] = ((8, 128, 128),),
-        compression: Literal["gzip", "lzf"] | tuple[str, int] | None = None,
+        compression: Compression = "default",
     ) -> None:
         """Add levels to all views written so far, which must have one level.
 
@@ -553,6 +569,7 @@ class _ClassicDataset(DatasetWriter):
         path_xml: Path,
         path_h5: Path,
         *,
+        card: FormatCard,
         levels: Sequence[Sequence[int]],
         chunks: Sequence[Sequence[int]],
         compression: Compression,
@@ -565,6 +582,7 @@ class _ClassicDataset(DatasetWriter):
         super().__init__(
             path_xml,
             path_h5,
+            card=card,
             levels=levels,
             chunks=chunks,
             compression=compression,
@@ -574,7 +592,7 @@ class _ClassicDataset(DatasetWriter):
             max_memory=max_memory,
         )
         if replaced:
-            logger.warning("HDF5 file %s already exists, overwriting.", path_h5)
+            logger.warning("%s already exists, overwriting.", path_h5)
         self.camera_name = "default"
         self._dtype = dtype
         self._n_setups = math.prod(counts.values())
@@ -646,7 +664,10 @@ class _ClassicDataset(DatasetWriter):
 
 
 class _FileProxy:
-    """What scripts reach as ``writer._file_object_h5``: the h5py file, complete as far as it was written."""
+    """What scripts reach as ``writer._file_object_h5``: the h5py file, complete as far as it was written.
+
+    Scripts that flush it now and then may do so whatever the format is.
+    """
 
     def __init__(self, writer: DatasetWriter) -> None:
         self._writer = writer
@@ -673,8 +694,12 @@ class _FileProxy:
 
     @property
     def _file(self) -> Any:
-        container: Any = self._writer.container
-        return container.file
+        file = getattr(self._writer.container, "file", None)
+        if file is None:
+            raise InvalidInputError(
+                f"{self._writer.path_pixels} is no HDF5 file; there is no h5py object for {self._writer.card.name}"
+            )
+        return file
 
 
 class BdvEditor(BdvBase):
@@ -723,8 +748,7 @@ class BdvEditor(BdvBase):
     def _file_object_h5(self) -> Any:
         if self._dataset is None:
             return None
-        container: Any = self._dataset.container
-        return container.file
+        return getattr(self._dataset.container, "file", None)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -961,13 +985,13 @@ def _pixel_type(dtype: Any) -> np.dtype[Any]:
     return kind
 
 
-def _named_h5(path_xml: Path) -> Path:
-    """Return the HDF5 file that an existing XML names; it may have gone."""
+def _named_pixels(path_xml: Path) -> Path:
+    """Return the pixels that an existing XML names; they may have gone."""
     data = read_xml(path_xml)
     try:
         path_h5 = pixel_path(path_xml, data)
     except NotFoundError:
-        assert isinstance(data.loader, Hdf5Loader)
+        assert isinstance(data.loader, READABLE)
         return path_xml.with_name(PureWindowsPath(data.loader.path.text).name)
     if not path_h5.resolve().is_relative_to(path_xml.parent.resolve()):
         raise InvalidInputError(

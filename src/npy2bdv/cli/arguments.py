@@ -27,7 +27,7 @@ def chunks(text: str | None) -> tuple[Zyx, ...] | None:
 
 
 def compression(text: str) -> Compression:
-    """Read "none", or a codec with or without its level: "gzip", "gzip:6"."""
+    """Read "none", "default", or a codec with or without its level: "gzip", "gzip:6"."""
     name, colon, level = text.partition(":")
     if colon and not level.isdecimal():
         raise InvalidInputError(f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf")

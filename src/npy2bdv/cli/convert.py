@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 (the command line is read by these annotations)
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
 
@@ -12,15 +12,19 @@ from npy2bdv.cli import arguments
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from npy2bdv.storage.base import FormatName
+
 
 def convert(
     source: Path,
     out: Path,
     /,
     *,
+    format: str | None = None,  # noqa: A002
+    zarr_version: int | None = None,
     levels: str = "auto",
     chunks: str | None = None,
-    compression: str = "none",
+    compression: str = "default",
     axes: str | None = None,
     voxel_size: str | None = None,
     unit: str | None = None,
@@ -35,14 +39,20 @@ def convert(
     source
         A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, or the XML of a dataset.
     out
-        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5.
+        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or these.
+    format
+        How pixels are stored: hdf5, n5 or omezarr. By default what the name of the pixels says, else hdf5.
+    zarr_version
+        For omezarr: 2 (NGFF 0.4, for every BigStitcher; the default) or 3 (NGFF 0.5, with shards).
     levels
         Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
         BigDataViewer proposes; none: the full resolution only.
     chunks
-        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256.
+        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, and what
+        suits the others.
     compression
-        none, gzip (fast), gzip:1 to gzip:9, or lzf (Fiji cannot read it).
+        none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
+        default none for hdf5, gzip for n5, zstd for omezarr.
     axes
         One letter for each axis of the source, of t, c, z, y, x, where it does not say or is wrong.
     voxel_size
@@ -77,6 +87,8 @@ def convert(
         path = resave(
             source,
             out,
+            format=cast("FormatName | None", format),
+            zarr_version=zarr_version,
             levels=factors,
             chunks=blocks,
             compression=codec,

@@ -17,7 +17,8 @@ from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, NotFoundError, QueueFull, WriteError
 from npy2bdv.sample import Recording
-from npy2bdv.storage import FORMATS
+from npy2bdv.storage import card_of
+from npy2bdv.storage.base import RAW
 from npy2bdv.writer import create
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Pyramid, Zyx
-    from npy2bdv.storage.base import FormatName
+    from npy2bdv.storage.base import FormatCard, FormatName
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression, DatasetWriter
 
@@ -55,7 +56,7 @@ class Settings:
         Frames a second, of all channels together.
     n_channels
         Frames go to so many channels in turn; each is a view of its own.
-    format, levels, chunks, compression
+    format, zarr_version, levels, chunks, compression
         As in `npy2bdv.create`.
 
     Raises
@@ -68,22 +69,25 @@ class Settings:
     rate: float
     n_channels: int = 1
     format: FormatName = "hdf5"
+    zarr_version: int | None = None
     levels: tuple[Zyx, ...] | Literal["auto"] = ((1, 1, 1),)
     chunks: tuple[Zyx, ...] | None = None
-    compression: Compression = None
+    compression: Compression = "default"
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            known = ", ".join(map(repr, FORMATS))
-            raise InvalidInputError(f"format {self.format!r} is not known; there is {known}")
         if min(self.frame_shape) < 1:
             raise InvalidInputError(f"a frame has a size y,x of at least 1; found {self.frame_shape}")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise InvalidInputError(f"a camera delivers more than 0 frames a second; found {self.rate}")
         if self.n_channels < 1:
             raise InvalidInputError(f"there is at least 1 channel; found {self.n_channels}")
-        FORMATS[self.format].codec(self.compression)
-        FORMATS[self.format].check(self.pyramid(1), np.dtype(np.uint16))
+        self.card.codec(self.compression)
+        self.card.check(self.pyramid(1), np.dtype(np.uint16))
+
+    @property
+    def card(self) -> FormatCard:
+        """What the format can do."""
+        return card_of(self.format, self.zarr_version)
 
     @property
     def frame_bytes(self) -> int:
@@ -97,7 +101,7 @@ class Settings:
 
     def pyramid(self, n_planes: int) -> Pyramid:
         """Return the levels of a view of so many planes."""
-        chunks = FORMATS[self.format].default_chunk if self.chunks is None else self.chunks
+        chunks = self.card.default_chunk if self.chunks is None else self.chunks
         return Draft.pyramid_of((n_planes, *self.frame_shape), None, self.levels, chunks)
 
     def with_levels(self, n_frames: int) -> Settings:
@@ -258,9 +262,10 @@ def cheaper(settings: Settings) -> Iterator[Settings]:
 
     Compression is both: work for the processor, and relief for the disk. So it is tried the other way round.
     """
-    z, y, x = FORMATS[settings.format].default_chunk
+    z, y, x = settings.card.default_chunk
+    compressed = settings.card.codec(settings.compression) != RAW
     larger: dict[str, Any] = {"chunks": ((z, 2 * y, 2 * x),)}
-    other: dict[str, Any] = {"compression": None if settings.compression else "gzip"}
+    other: dict[str, Any] = {"compression": None if compressed else "gzip"}
     bare: dict[str, Any] = {"levels": ((1, 1, 1),)}
     changes = (larger, other, bare, bare | other, bare | larger)
     yield from dict.fromkeys(each for change in changes if (each := replace(settings, **change)) != settings)
@@ -313,6 +318,7 @@ def _record(folder: Path, settings: Settings, frames: Frames, n_frames: int, rat
         with create(
             Path(place, "speedtest.xml"),
             format=settings.format,
+            zarr_version=settings.zarr_version,
             levels=settings.levels,
             chunks=settings.chunks,
             compression=settings.compression,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from npy2bdv.cli.speed import Run, Settings, SpeedTest, Trial
-    from npy2bdv.storage.base import FormatName
+    from npy2bdv.storage.base import Codec, FormatName
 
 _NO = 2
 
@@ -29,8 +29,9 @@ def speedtest(
     channels: int = 1,
     levels: str = "auto",
     chunks: str | None = None,
-    compression: str = "none",
+    compression: str = "default",
     format: str = "hdf5",  # noqa: A002
+    zarr_version: int | None = None,
     seconds: float | None = None,
 ) -> int:
     """Find out whether this computer and this disk take a recording at the rate of the camera.
@@ -55,9 +56,10 @@ def speedtest(
     chunks
         Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256.
     compression
-        none, gzip (fast), gzip:1 to gzip:9, or lzf (Fiji cannot read it).
-    format
-        Format of the pixels: hdf5.
+        none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
+        default none for hdf5, gzip for n5, zstd for omezarr.
+    format, zarr_version
+        How pixels are stored: hdf5, n5, or omezarr in version 2 or 3 of Zarr.
     seconds
         Length of each recording. By default so long that the memory of the system cannot hide a slow disk.
     """
@@ -70,6 +72,7 @@ def speedtest(
         rate=rate,
         n_channels=channels,
         format=cast("FormatName", format),
+        zarr_version=zarr_version,
         levels=arguments.levels(levels),
         chunks=arguments.chunks(chunks),
         compression=arguments.compression(compression),
@@ -84,12 +87,16 @@ def speedtest(
     chunks_of_levels = made.chunks if len(set(made.chunks)) > 1 else made.chunks[:1]
     console.print(
         f"Recording: {format}, levels {_rows(made.factors)}, blocks {_rows(chunks_of_levels)}, "
-        f"compression {compression}, channels {channels}\n"
+        f"compression {_words(settings.card.codec(settings.compression))}, channels {channels}\n"
         f"Writes up to {settings.stored_bytes(n_frames) / 1e6:,.0f} MB three times into {folder}, and removes it."
     )
     test = measure(folder, settings, n_frames=n_frames, say=console.print)
     _report(console, test)
     return 0 if test.asked.holds else _NO
+
+
+def _words(codec: Codec) -> str:
+    return codec.name if codec.level is None else f"{codec.name}:{codec.level}"
 
 
 def _report(console: Console, test: SpeedTest) -> None:
