@@ -1,5 +1,6 @@
 """The command, as people type it."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_errors_of_the_system_are_one_line(run: Run, npy: Path, monkeypatch: pyt
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys.modules["npy2bdv.resave"], "resave", full)
+    monkeypatch.setattr(importlib.import_module("npy2bdv.resave"), "resave", full)
     assert run("convert", npy, "out.xml") == (1, "", "npy2bdv: [Errno 28] No space left on device\n")
 
 
