@@ -65,12 +65,17 @@ BELOW_FORMATS = {
     "storage.files",
     "storage.frames",
     "storage.journal",
+    "storage.ngff",
     "storage.save",
+    "storage.tensors",
+    "storage.zarrays",
+    "storage.zarrlevel",
 }
 
 LIBRARIES = {
     "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
-    "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
+    "tensorstore": {"storage.tensors", "storage.arrays"},
+    "numcodecs": {"storage.codecs"},
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},

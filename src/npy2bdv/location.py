@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,7 @@ from urllib.request import url2pathname
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
+from npy2bdv.model.spimdata import Hdf5Loader
 from npy2bdv.storage import FORMATS, READABLE
 
 if TYPE_CHECKING:
@@ -76,9 +78,11 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
             f"{path_xml} names {named}; pixels are read from "
             + ", ".join(repr(card.loader) for card in FORMATS.values())
         )
-    base = data.base_path.text
-    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
-        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
+    base, name = data.base_path.text, loader.path.text
+    # URIs, so perhaps percent-encoded, but for HDF5 files (formats.md 1.3)
+    names = (name,) if isinstance(loader, Hdf5Loader) else (unquote(name), name)
+    for folder, file in product((unquote(base), base), names):
+        path = _resolve(_resolve(path_xml.parent, folder), file)
         if path.exists():
             return path
     raise NotFoundError(

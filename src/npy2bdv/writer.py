@@ -31,7 +31,14 @@ from npy2bdv.errors import (
 from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
-from npy2bdv.storage import FORMATS, card_of, create_container, is_replaceable, remove_container
+from npy2bdv.storage import (
+    FORMATS,
+    card_of,
+    check_installed,
+    create_container,
+    is_replaceable,
+    remove_container,
+)
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -220,6 +227,7 @@ class DatasetWriter(Draft):
                 f"{checkpoint_bytes} and {checkpoint_seconds}"
             )
         # all that can be wrong is found before anything on disk changes
+        check_installed(card, self._codec)
         for dtype in pixel_types:
             self.card.check(self.pyramid_of((1, 1, 1), None, ((1, 1, 1),), (1, 1, 1)), dtype)
         if not path_pixels.parent.is_dir():
