@@ -227,13 +227,14 @@ class DatasetWriter(Draft):
                 f"{checkpoint_bytes} and {checkpoint_seconds}"
             )
         # all that can be wrong is found before anything on disk changes
-        check_installed(card, self._codec)
         for dtype in pixel_types:
             self.card.check(self.pyramid_of((1, 1, 1), None, ((1, 1, 1),), (1, 1, 1)), dtype)
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:
-            if path.exists() and not (is_replaceable(card, path) if path == path_pixels else path.is_file()):
+            if path.exists() and not (
+                path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)
+            ):
                 raise ExistsError(
                     f"{path} is a folder, and no dataset that could be replaced; choose another name"
                     if path.is_dir()
@@ -243,13 +244,9 @@ class DatasetWriter(Draft):
                 raise ExistsError(
                     f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
                 )
-        if self._codec.name == "lzf":
-            warnings.warn(
-                "compression 'lzf' can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats "
-                "show nothing; use 'gzip' (faster here) or None for them",
-                UserWarning,
-                stacklevel=4,
-            )
+        check_installed(card, self._codec)
+        if caution := card.cautions.get(self._codec.name):
+            warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
         self._safety = Safety(path_pixels)
         try:
             remove_container(card, path_pixels)

@@ -255,7 +255,9 @@ class OmeZarrContainer:
                 known = ngff.factors_of(datasets)
             except (AttributeError, TypeError, ValueError) as error:
                 raise FormatError(f"{where}: its coordinateTransformations are damaged ({error})") from error
-            return known or ngff.factors_by_size([self._array(view, level)[1].shape for level in range(len(datasets))])
+            return known or ngff.factors_by_size(
+                [self._array(view, level)[1].shape for level in range(len(datasets))]
+            )
         raise MissingKeyError(f"{self.path} holds no image of setup {setup}")
 
     def views(self) -> Iterator[ViewId]:
@@ -324,9 +326,10 @@ class OmeZarrContainer:
     ) -> tuple[OmeZarrLevel, ...]:
         """Create the images of all levels of a view, in place of those that were there."""
         self.remove(view)
-        self._groups[view] = _own_group(view)
+        arrays = self._create_arrays(view, pyramid, 0, dtype, codec)
         self._put_image(view, {}, ngff.describe(note or ImageNote(), pyramid.factors, dtype))
-        return self._create_arrays(view, pyramid, 0, dtype, codec)
+        self._groups[view] = _own_group(view)
+        return arrays
 
     def add_levels(
         self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
@@ -391,7 +394,10 @@ class OmeZarrContainer:
     def complete(self, view: ViewId) -> None:
         """Set the contrast with which viewers show the image, from the middle of its coarsest level."""
         ours, said = self._said(view)
-        coarsest = self.level(view, len(said["multiscales"][0]["datasets"]) - 1)
+        last = len(said["multiscales"][0]["datasets"]) - 1
+        if not self.has(view, last):  # a kill came while levels were added
+            return
+        coarsest = self.level(view, last)
         box = [min(wanted, size) for wanted, size in zip(_CONTRAST_BOX, coarsest.shape, strict=True)]
         starts = [(size - side) // 2 for size, side in zip(coarsest.shape, box, strict=True)]
         z, y, x = (slice(start, start + side) for start, side in zip(starts, box, strict=True))

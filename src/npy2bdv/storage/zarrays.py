@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from npy2bdv.model.pyramid import Zyx
+
 CODECS: dict[str, range | None] = {"none": None, "gzip": range(10), "zstd": range(1, 23), "blosc": range(10)}
 """What we write, with its levels. Blosc is zstd behind a byte shuffle."""
 
@@ -194,7 +196,9 @@ def from_json(said: Mapping[str, Any]) -> ArrayLayout:
 
 def _from_v2(said: Mapping[str, Any]) -> ArrayLayout:
     packed, filters = said["compressor"], said.get("filters") or ()
-    name, level = ("none", None) if packed is None else (packed["id"], packed.get("level", packed.get("clevel")))
+    name, level = (
+        ("none", None) if packed is None else (packed["id"], packed.get("level", packed.get("clevel")))
+    )
     words = [_words(name, level), *(str(each["id"]) for each in filters)]
     chunk = tuple(map(int, said["chunks"]))
     ours = name in CODECS and not filters and said.get("order", "C") == "C"
@@ -225,7 +229,10 @@ def _from_v3(said: Mapping[str, Any]) -> ArrayLayout:
     codec = RAW
     if packed and packed[0]["name"] in CODECS:
         codec = Codec(name=packed[0]["name"], level=_of(packed[0], "level", _of(packed[0], "clevel")))
-    ours = [each["name"] for each in codecs] == ["bytes", *(each["name"] for each in _compressor_v3(codec, dtype))]
+    ours = [each["name"] for each in codecs] == [
+        "bytes",
+        *(each["name"] for each in _compressor_v3(codec, dtype)),
+    ]
     encoding = said.get("chunk_key_encoding") or {}
     return ArrayLayout(
         zarr_version=3,
@@ -266,15 +273,21 @@ def encode_chunk(layout: ArrayLayout, block: NDArray[Any]) -> Payload:
     return stored.reshape(-1).view(np.uint8).data
 
 
-def shard_parts(layout: ArrayLayout, chunks: Sequence[tuple[Sequence[int], Payload]]) -> list[Payload]:
-    """Return a shard: its chunks, given with their places inside it, then their offsets and lengths, checked."""
-    index = np.full((*layout.per_shard, 2), _ABSENT, "<u8")
+def shard_parts(layout: ArrayLayout, chunks: Iterable[tuple[Zyx, Payload]]) -> list[Payload]:
+    """Return a shard: its chunks, given with their places (z, y, x), then their offsets and lengths, checked.
+
+    Chunks that are left out are absent, which means zero.
+    """
+    per_shard = layout.per_shard[-3:]
+    index = np.full((*per_shard, 2), _ABSENT, "<u8")
+    payloads = []
     offset = 0
     for place, payload in chunks:
-        index[tuple(place)] = offset, len(payload)
+        index[tuple(i % n for i, n in zip(place, per_shard, strict=True))] = offset, len(payload)
         offset += len(payload)
+        payloads.append(payload)
     table = index.tobytes()
-    return [*(payload for _, payload in chunks), table, crc32c(table).to_bytes(4, "little")]
+    return [*payloads, table, crc32c(table).to_bytes(4, "little")]
 
 
 def crc32c(data: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,15 +98,14 @@ class OmeZarrLevel:
         layout = self._layout
         if not layout.sharded:
             for place, payload in chunks:
-                self._files.put(f"{self._array}/{layout.key((0, 0, *place))}", [payload])
+                self._files.put(self._key(place), [payload])
             return
-        per_shard = layout.per_shard
-        first = tuple(index // n for index, n in zip(chunks[0][0], per_shard[-3:], strict=True))
-        inside = [
-            ((0, 0, *(index - n * start for index, n, start in zip(place, per_shard[-3:], first, strict=True))), payload)
-            for place, payload in chunks
-        ]
-        self._files.put(f"{self._array}/{layout.key((0, 0, *first))}", shard_parts(layout, inside))
+        z, y, x = (index // n for index, n in zip(chunks[0][0], layout.per_shard[-3:], strict=True))
+        self._files.put(self._key((z, y, x)), shard_parts(layout, chunks))
+
+    def _key(self, place: Sequence[int]) -> str:
+        """Return the file of a shard (z, y, x), or the folder of all in a row (z)."""
+        return f"{self._array}/{self._layout.key((0, 0, *place))}"
 
     @property
     def in_place(self) -> bool:
@@ -129,47 +129,42 @@ class OmeZarrLevel:
         return described, b""
 
     def resize(self, planes: int) -> None:
-        """Give the level another number of planes; those beyond are gone for good."""
-        depth, before = self.chunk[0], self.shape[0]
-        if planes < before:
-            for row in range(-(-planes // depth), -(-before // depth)):
-                self._files.remove(f"{self._array}/{self._layout.key((0, 0, row))}")
-            self._wipe_behind(planes)
-        lead, (_, y, x) = self._layout.shape[:-3], self.shape
-        self._layout = replace(self._layout, shape=(*lead, planes, y, x))
+        """Give the level another number of planes; pixels beyond a smaller one are gone."""
+        if planes < self.shape[0]:
+            for row in range(-(-planes // self.chunk[0]), -(-self.shape[0] // self.chunk[0])):
+                self._files.remove(self._key((row,)))
+            if planes % self.chunk[0]:
+                self._wipe_behind(planes)
+        self._layout = replace(self._layout, shape=(*self._layout.shape[:-3], planes, *self.shape[1:]))
         self._handle = None
         key = f"{self._array}/{self._layout.metadata_file}"
-        text = self._files.get(key)
-        assert text is not None
-        said = {**json.loads(text), "shape": list(self._layout.shape)}
+        said = json.loads(self._files.get(key) or b"{}")
+        said["shape"] = list(self._layout.shape)
         self._files.put(key, [json.dumps(said, indent=1).encode()])
 
     def _wipe_behind(self, planes: int) -> None:
-        """Write zeros over what the last chunks hold behind a number of planes."""
-        row, inside = divmod(planes, self.chunk[0])
-        start, stop = row * self.chunk[0], min((row + 1) * self.chunk[0], self.shape[0])
-        if not inside:
+        """Write zeros over what the last row of chunks holds behind a number of planes."""
+        (depth, height, width), (_, tall, wide) = self.chunk, self.shape
+        row = planes // depth
+        beyond = slice(planes, min((row + 1) * depth, self.shape[0]))
+        if not self.read((beyond, slice(0, tall), slice(0, wide))).any():
             return
-        pixels = self.read((slice(start, stop), slice(0, self.shape[1]), slice(0, self.shape[2])))
-        if not pixels[inside:].any():
-            return
-        pixels[inside:] = 0
         down, right = self.piece
-        _, height, width = self.chunk
-        for j in range(0, -(-self.shape[1] // height), down):
-            for i in range(0, -(-self.shape[2] // width), right):
-                places = [
-                    (row, j + b, i + a)
-                    for b in range(down)
-                    for a in range(right)
-                    if (j + b) * height < self.shape[1] and (i + a) * width < self.shape[2]
-                ]
-                self.store([(place, self.encode(self._cut(pixels, place), place)) for place in places])
-
-    def _cut(self, row: NDArray[Any], place: Zyx) -> NDArray[Any]:
-        """Return a whole chunk of a row of chunks; what lies beyond the image is zero."""
-        _, height, width = self.chunk
-        block = np.zeros(self.chunk, self.dtype)
-        part = row[:, place[1] * height : (place[1] + 1) * height, place[2] * width : (place[2] + 1) * width]
-        block[tuple(map(slice, part.shape))] = part
-        return block
+        for y, x in product(range(0, tall, down * height), range(0, wide, right * width)):
+            ys, xs = (
+                range(y, min(y + down * height, tall), height),
+                range(x, min(x + right * width, wide), width),
+            )
+            chunks = []
+            for j, i in product(ys, xs):
+                region = (
+                    slice(row * depth, planes),
+                    slice(j, min(j + height, tall)),
+                    slice(i, min(i + width, wide)),
+                )
+                pixels = self.read(region)
+                block = np.zeros(self.chunk, self.dtype)
+                block[tuple(map(slice, pixels.shape))] = pixels
+                place = row, j // height, i // width
+                chunks.append((place, self.encode(block, place)))
+            self.store(chunks)
