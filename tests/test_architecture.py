@@ -56,6 +56,8 @@ SIDEWAYS = {
     ("carry", "rows"),
     ("checkpoints", "rows"),
     ("export", "dataset"),
+    ("export", "engine"),  # an image is written as views are, plane by plane, by the same threads
+    ("export", "stream"),
 }
 # Inside storage: what all formats stand on. Formats do not know each other.
 BELOW_FORMATS = {
@@ -69,6 +71,7 @@ BELOW_FORMATS = {
     "storage.save",
     "storage.tensors",
     "storage.zarrays",
+    "storage.zarrfolder",
     "storage.zarrlevel",
 }
 

@@ -91,6 +91,16 @@ def create_container(card: FormatCard, path: Path) -> Container:
     return _CREATE[card.name](card, path)
 
 
+def create_image(card: FormatCard, path: Path) -> omezarr.OmeZarrContainer:
+    """Create an OME-Zarr folder that is to be the image of one view, that of time point 0 and setup 0."""
+    return omezarr.create_image(card, path)
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a folder is an OME-Zarr image of its own, and nothing else."""
+    return omezarr.is_image(path)
+
+
 def remove_container(card: FormatCard, path: Path) -> None:
     """Remove the pixels of an older dataset, if there are any; see `is_replaceable`."""
     if card.name == "hdf5":

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from npy2bdv.model.pyramid import Zyx
     from npy2bdv.storage.base import ImageNote
 
 Attributes = dict[str, Any]
@@ -63,7 +62,7 @@ def colour_of(channel: str) -> str:
     return next((name for limit, name in _COLOURS if found and int(found[1]) < limit), _WHITE)
 
 
-def describe(note: ImageNote, factors: Iterable[Zyx], dtype: np.dtype[Any]) -> Attributes:
+def describe(note: ImageNote, factors: Iterable[Factors], dtype: np.dtype[Any]) -> Attributes:
     """Return the multiscales and the channel of an image whose levels have these factors (z, y, x)."""
     unit = unit_name(note.unit)
     space = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in "zyx"]
@@ -85,7 +84,7 @@ def describe(note: ImageNote, factors: Iterable[Zyx], dtype: np.dtype[Any]) -> A
     }
 
 
-def levels(voxel_size_zyx: Sequence[float], factors: Iterable[Zyx]) -> list[Attributes]:
+def levels(voxel_size_zyx: Sequence[float], factors: Iterable[Factors]) -> list[Attributes]:
     """Return the datasets of a multiscale image.
 
     A pixel of a level with factor f is as large as f pixels, and its centre lies in their middle, (f - 1) / 2
@@ -160,6 +159,19 @@ def factors_by_size(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
     """Return what the factors (z, y, x) of the levels must be, by their sizes: whole numbers, roughly."""
     ratios = ([a / b for a, b in zip(shapes[0][-3:], shape[-3:], strict=True)] for shape in shapes)
     return tuple((max(1.0, round(z)), max(1.0, round(y)), max(1.0, round(x))) for z, y, x in ratios)
+
+
+def to_attributes(said: Attributes, zarr_version: int) -> Attributes:
+    """Return the attributes of a group that say this: NGFF 0.4 in Zarr v2, 0.5 in v3."""
+    if zarr_version == 3:
+        return {"ome": {"version": "0.5", **said}}
+    return {**said, "multiscales": [{"version": "0.4", **image} for image in said["multiscales"]]}
+
+
+def from_attributes(attributes: Attributes) -> Attributes:
+    """Return what the attributes of a group say in the words of NGFF."""
+    said = attributes.get("ome", attributes)
+    return said if isinstance(said, dict) else {}
 
 
 def multiscale(said: Mapping[str, Any], where: object) -> Attributes:

@@ -6,7 +6,6 @@ with the axes t, c, z, y, x. Images of other programs are read whatever their ax
 
 from __future__ import annotations
 
-import json
 import re
 from collections import OrderedDict
 from dataclasses import replace
@@ -19,18 +18,19 @@ from npy2bdv.errors import ClosedError, ExistsError, FormatError, MissingKeyErro
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Codec, FormatCard, ImageNote
-from npy2bdv.storage.files import FileStore, is_temporary
-from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, from_json, layout_for, to_json
+from npy2bdv.storage.files import is_temporary
+from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
+from npy2bdv.storage.zarrfolder import ZarrFolder, join
 from npy2bdv.storage.zarrlevel import OmeZarrLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-    from npy2bdv.model.pyramid import Pyramid
-    from npy2bdv.storage.ngff import Attributes
+    from npy2bdv.model.pyramid import Pyramid, Zyx
+    from npy2bdv.storage.ngff import Attributes, Factors
     from npy2bdv.storage.zarrays import ArrayLayout
 
 PIXEL_TYPES = (
@@ -63,6 +63,7 @@ CARD_V3 = replace(
 CARDS = {2: CARD_V2, 3: CARD_V3}
 
 _LEVELS_KEPT = 16
+_ALONE = ViewId(0, 0)
 _GROUP = re.compile(r"s(\d+)-t(\d+)\.zarr")
 _NODE_FILES = (".zgroup", ".zarray", "zarr.json")
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders that were looked at
@@ -108,7 +109,7 @@ class OmeZarrContainer:
         self.path = path
         self._mode = mode
         self._closed = False
-        self._files = FileStore(path)
+        self._folder = ZarrFolder(path)
         self._groups = dict(groups or {})
         self._levels: OrderedDict[tuple[ViewId, int], OmeZarrLevel] = OrderedDict()
         """Levels read last."""
@@ -119,7 +120,7 @@ class OmeZarrContainer:
             zarr_version = self._found_version()
         self.card = CARDS[zarr_version]
         if mode == "r+":
-            self._files.clean()
+            self._folder.files.clean()
         if mode == "r+" or not self._groups:
             self._groups.update((view, _own_group(view)) for view in self._views_on_disk())
 
@@ -128,7 +129,7 @@ class OmeZarrContainer:
             raise NotFoundError(f"the folder {self.path.parent} does not exist; create it first")
         if self.path.exists():
             raise ExistsError(f"{self.path} already exists; choose another name")
-        self._put_group("", {}, zarr_version)
+        self._folder.put_group("", {}, zarr_version)
 
     def _found_version(self) -> int:
         """Return the version of Zarr that lies on disk."""
@@ -137,7 +138,7 @@ class OmeZarrContainer:
                 raise FormatError(f"{self.path} is a file; an OME-Zarr container is a folder")
             raise NotFoundError(f"there is no folder {self.path}")
         for group in ("", *(each.path for each in self._groups.values())):
-            version = self._version_of(group)
+            version = self._folder.version(group)
             if version is not None:
                 return version
         raise FormatError(f"{self.path} is no OME-Zarr container: there is no .zgroup and no zarr.json in it")
@@ -150,90 +151,30 @@ class OmeZarrContainer:
 
     # -- metadata ----------------------------------------------------------------------------------------
 
-    def _version_of(self, group: str) -> int | None:
-        """Return the version of Zarr of a group or array; None where there is none."""
-        said = self._json(_join(group, "zarr.json"))
-        if said is not None:
-            version = said.get("zarr_format")
-            if version != 3:
-                raise FormatError(
-                    f"{self.path / group} has the zarr_format {version!r}; this version of npy2bdv reads 2 and 3"
-                )
-            return 3
-        names = (".zgroup", ".zattrs", ".zarray")
-        return 2 if any((self.path / group / name).is_file() for name in names) else None
+    def _said(self, view: ViewId) -> Attributes | None:
+        """Return what NGFF says of the image of a view; None where there is none."""
+        attributes = self._folder.attributes(self._group(view).path)
+        return None if attributes is None else ngff.from_attributes(attributes)
 
-    def _json(self, key: str) -> dict[str, Any] | None:
-        """Return what a metadata file says; None where there is none."""
-        text = self._files.get(key)
-        if text is None:
-            return None
-        try:
-            said = json.loads(text)
-        except ValueError as error:
-            raise FormatError(f"{self.path / key} is damaged: it should be JSON ({error})") from error
-        if not isinstance(said, dict):
-            raise FormatError(f"{self.path / key} is damaged: it should be a JSON object")
-        return said
-
-    def _put_json(self, key: str, said: Mapping[str, Any]) -> None:
-        self._files.put(key, [json.dumps(said, indent=1, ensure_ascii=False).encode()])
-
-    def _put_group(self, group: str, attributes: Attributes, version: int | None = None) -> None:
-        """Write the metadata of a group."""
-        if (version or self.card.zarr_version) == 2:
-            self._put_json(_join(group, ".zgroup"), {"zarr_format": 2})
-            if attributes:
-                self._put_json(_join(group, ".zattrs"), attributes)
-        else:
-            said = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-            self._put_json(_join(group, "zarr.json"), said)
-
-    def _attributes(self, group: str) -> Attributes | None:
-        """Return the attributes of a group; None where there is none."""
-        said = self._json(_join(group, "zarr.json"))
+    def _datasets(self, view: ViewId) -> list[Attributes]:
+        """Return what NGFF says of the levels of a view; nothing where there is no image."""
+        said = self._said(view)
         if said is None:
-            return self._json(_join(group, ".zattrs"))
-        attributes = said.get("attributes")
-        return attributes if isinstance(attributes, dict) else {}
+            return []
+        datasets: list[Attributes] = ngff.multiscale(said, self.path / self._group(view).path)["datasets"]
+        return datasets
 
-    def _image(self, view: ViewId) -> Attributes | None:
-        """Return the attributes of the image of a view; None where there is none."""
-        return self._attributes(self._group(view).path)
-
-    def _put_image(self, view: ViewId, ours: Attributes, said: Attributes) -> None:
-        """Write what NGFF says of the image of a view, beside attributes of our own."""
-        if self.card.zarr_version == 2:
-            image, *others = said["multiscales"]
-            versioned = [{"version": "0.4", **image}, *others]
-            self._put_group(self._group(view).path, {**ours, **said, "multiscales": versioned})
-        else:
-            self._put_group(self._group(view).path, {**ours, "ome": {"version": "0.5", **said}})
+    def _change(self, view: ViewId, said: Attributes, ours: Attributes | None = None) -> None:
+        """Write what NGFF says of an image of ours, and our own attributes (by default those that are there)."""
+        group, version = self._group(view).path, self.card.zarr_version or 2
+        if ours is None:
+            there = self._folder.attributes(group) or {}
+            ours = {key: value for key, value in there.items() if key == "npy2bdv"}
+        said = {key: said[key] for key in ("multiscales", "omero")}
+        self._folder.put_group(group, {**ngff.to_attributes(said, version), **ours}, version)
 
     def _group(self, view: ViewId) -> ZarrGroup:
         return self._groups.get(view) or _own_group(view)
-
-    def _array_paths(self, view: ViewId) -> list[str]:
-        """Return where the levels of a view lie; nothing where there is no image."""
-        said = self._image(view)
-        if said is None:
-            return []
-        group = self._group(view).path
-        image = ngff.multiscale(said.get("ome", said), self.path / group)
-        return [_join(group, each["path"]) for each in image["datasets"]]
-
-    def _layout(self, array: str) -> ArrayLayout | None:
-        """Return what the metadata of an array says; None where there is none."""
-        for name in ("zarr.json", ".zarray"):
-            said = self._json(_join(array, name))
-            if said is not None:
-                try:
-                    return from_json(said)
-                except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                    raise FormatError(
-                        f"{self.path / array / name} does not describe an array of Zarr v2 or v3 ({error!r})"
-                    ) from error
-        return None
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -245,16 +186,16 @@ class OmeZarrContainer:
         return self._factors[setup]
 
     def _read_factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
-        for view in self._groups:
-            said = self._image(view) if view.setup == setup else None
-            if said is None:
+        for view in (each for each in self._groups if each.setup == setup):
+            datasets = self._datasets(view)
+            if not datasets:
                 continue
-            where = self.path / self._group(view).path
-            datasets = ngff.multiscale(said.get("ome", said), where)["datasets"]
             try:
                 known = ngff.factors_of(datasets)
             except (AttributeError, TypeError, ValueError) as error:
-                raise FormatError(f"{where}: its coordinateTransformations are damaged ({error})") from error
+                raise FormatError(
+                    f"{self.path / self._group(view).path}: its coordinateTransformations are damaged ({error})"
+                ) from error
             return known or ngff.factors_by_size(
                 [self._array(view, level)[1].shape for level in range(len(datasets))]
             )
@@ -262,12 +203,15 @@ class OmeZarrContainer:
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
-        return (view for view in sorted(self._groups) if self._image(view) is not None)
+        return (view for view in sorted(self._groups) if self._said(view) is not None)
 
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored."""
-        paths = self._array_paths(view)
-        return level < len(paths) and self._version_of(paths[level]) is not None
+        datasets = self._datasets(view)
+        return level < len(datasets) and self._folder.version(self._path(view, datasets[level])) is not None
+
+    def _path(self, view: ViewId, dataset: Attributes) -> str:
+        return join(self._group(view).path, dataset["path"])
 
     def level(self, view: ViewId, level: int) -> OmeZarrLevel:
         """Return one level of a view."""
@@ -284,18 +228,19 @@ class OmeZarrContainer:
     def _open_level(self, view: ViewId, level: int) -> OmeZarrLevel:
         array, layout = self._array(view, level)
         lead = self._lead(layout, self._group(view), array)
-        return OmeZarrLevel(self._files, array, layout, lead, cached=self._mode == "r")
+        return OmeZarrLevel(self._folder, array, layout, lead, cached=self._mode == "r")
 
     def _array(self, view: ViewId, level: int) -> tuple[str, ArrayLayout]:
         """Return where a level lies, and what its metadata says."""
-        paths = self._array_paths(view)
-        layout = self._layout(paths[level]) if level < len(paths) else None
+        datasets = self._datasets(view)
+        path = self._path(view, datasets[level]) if level < len(datasets) else ""
+        layout = self._folder.layout(path) if path else None
         if layout is None:
             raise MissingKeyError(
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
                 f"(no array {self._group(view).path}/{level})"
             )
-        return paths[level], layout
+        return path, layout
 
     def _lead(self, layout: ArrayLayout, group: ZarrGroup, array: str) -> tuple[int, ...]:
         """Return the indices along the axes before z: `group.indices` count from z to the front."""
@@ -326,57 +271,81 @@ class OmeZarrContainer:
     ) -> tuple[OmeZarrLevel, ...]:
         """Create the images of all levels of a view, in place of those that were there."""
         self.remove(view)
-        arrays = self._create_arrays(view, pyramid, 0, dtype, codec)
-        self._put_image(view, {}, ngff.describe(note or ImageNote(), pyramid.factors, dtype))
-        self._groups[view] = _own_group(view)
-        return arrays
+        shapes = [pyramid.level_shape(level) for level in range(pyramid.n_levels)]
+        return self.create_image(view, pyramid.factors, shapes, pyramid.chunks, dtype, codec, note)
+
+    def create_image(
+        self,
+        view: ViewId,
+        factors: Sequence[Factors],
+        shapes: Sequence[Zyx],
+        chunks: Sequence[Zyx],
+        dtype: np.dtype[Any],
+        codec: Codec,
+        note: ImageNote | None = None,
+    ) -> tuple[OmeZarrLevel, ...]:
+        """Create the image of a view where there is none, from what each level is."""
+        arrays = [
+            self._create_array(view, level, *each, dtype, codec)
+            for level, each in enumerate(zip(factors, shapes, chunks, strict=True))
+        ]
+        self._change(view, ngff.describe(note or ImageNote(), factors, dtype), {})
+        self._groups.setdefault(view, _own_group(view))
+        return tuple(arrays)
 
     def add_levels(
         self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
     ) -> tuple[OmeZarrLevel, ...]:
         """Create the images of the levels from `first` on beside those that are there."""
-        ours, said = self._said(view)
+        said = self._said(view)
+        assert said is not None
         (image,) = said["multiscales"]
         voxel_size = ngff.scale_of(image["datasets"][0])
         assert voxel_size is not None
         image = {**image, "datasets": ngff.levels(voxel_size, pyramid.factors)}
-        arrays = self._create_arrays(view, pyramid, first, dtype, codec)
-        self._put_image(view, ours, {**said, "multiscales": [image]})
-        return arrays
+        arrays = [
+            self._create_array(
+                view,
+                level,
+                pyramid.factors[level],
+                pyramid.level_shape(level),
+                pyramid.chunks[level],
+                dtype,
+                codec,
+            )
+            for level in range(first, pyramid.n_levels)
+        ]
+        self._change(view, {**said, "multiscales": [image]})
+        return tuple(arrays)
 
-    def _said(self, view: ViewId) -> tuple[Attributes, Attributes]:
-        """Return our own attributes of an image that we made, and those of NGFF."""
-        attributes = self._image(view)
-        assert attributes is not None
-        ours = {key: value for key, value in attributes.items() if key == "npy2bdv"}
-        said = attributes.get("ome", attributes)
-        return ours, {key: said[key] for key in ("multiscales", "omero")}
-
-    def _create_arrays(
-        self, view: ViewId, pyramid: Pyramid, first: int, dtype: np.dtype[Any], codec: Codec
-    ) -> tuple[OmeZarrLevel, ...]:
+    def _create_array(
+        self,
+        view: ViewId,
+        level: int,
+        factors: Factors,
+        shape: Zyx,
+        chunk: Zyx,
+        dtype: np.dtype[Any],
+        codec: Codec,
+    ) -> OmeZarrLevel:
         self._factors.pop(view.setup, None)
         assert self.card.zarr_version is not None
-        arrays = []
-        for level in range(first, pyramid.n_levels):
-            shape, (z, y, x) = pyramid.level_shape(level), pyramid.chunks[level]
-            # a chunk wider than the image would only store zeros; its depth stays, so that stacks can grow
-            chunk = (1, 1, z, min(y, shape[1]), min(x, shape[2]))
-            layout = layout_for(self.card.zarr_version, (1, 1, *shape), chunk, dtype, codec)
-            array = _join(self._group(view).path, str(level))
-            attributes = {"downsamplingFactors": [*pyramid.factors[level][::-1], 1, 1]} if level else {}
-            if self.card.zarr_version == 2 and attributes:
-                self._put_json(_join(array, ".zattrs"), attributes)
-            self._put_json(_join(array, layout.metadata_file), to_json(layout, attributes))
-            arrays.append(OmeZarrLevel(self._files, array, layout, (0, 0), cached=False))
-        return tuple(arrays)
+        (z, y, x), (_, tall, wide) = chunk, shape
+        # a chunk wider than the image would only store zeros; its depth stays, so that stacks can grow
+        block = (1, 1, z, min(y, tall), min(x, wide))
+        layout = layout_for(self.card.zarr_version, (1, 1, *shape), block, dtype, codec)
+        array = join(self._group(view).path, str(level))
+        self._folder.put_array(
+            array, layout, {"downsamplingFactors": [*factors[::-1], 1, 1]} if level else {}
+        )
+        return OmeZarrLevel(self._folder, array, layout, (0, 0), cached=False)
 
     def remove(self, view: ViewId) -> None:
         """Forget the images of a view, if there are any."""
         self._factors.pop(view.setup, None)
         group = self._group(view)
         assert group == _own_group(view), "images of other programs are not removed"
-        self._files.remove(group.path)
+        self._folder.files.remove(group.path)
         self._groups.pop(view, None)
 
     def note_times(self, times: Iterable[int]) -> None:
@@ -388,14 +357,14 @@ class OmeZarrContainer:
 
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep which planes (start, stop) never came: ``npy2bdv: {missing_planes: ...}`` of the image group."""
-        _, said = self._said(view)
-        self._put_image(view, {"npy2bdv": {"missing_planes": ranges}} if ranges else {}, said)
+        said = self._said(view)
+        assert said is not None
+        self._change(view, said, {"npy2bdv": {"missing_planes": ranges}} if ranges else {})
 
     def complete(self, view: ViewId) -> None:
         """Set the contrast with which viewers show the image, from the middle of its coarsest level."""
-        ours, said = self._said(view)
-        last = len(said["multiscales"][0]["datasets"]) - 1
-        if not self.has(view, last):  # a kill came while levels were added
+        said, last = self._said(view), len(self._datasets(view)) - 1
+        if said is None or not self.has(view, last):  # a kill came while levels were added
             return
         coarsest = self.level(view, last)
         box = [min(wanted, size) for wanted, size in zip(_CONTRAST_BOX, coarsest.shape, strict=True)]
@@ -405,7 +374,7 @@ class OmeZarrContainer:
         pixels = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
         if pixels.size:
             start, end = np.percentile(pixels[..., ::2], _CONTRAST_PERCENT).tolist()
-            self._put_image(view, ours, ngff.with_contrast(said, start, max(end, start + 1)))
+            self._change(view, ngff.with_contrast(said, start, max(end, start + 1)))
 
     def loader(self, path: PathRef, views: Iterable[ViewId]) -> OmeZarrLoader:
         """Return how an XML names the container, which lies at `path`, and the images of these views."""
@@ -419,7 +388,7 @@ class OmeZarrContainer:
     def flush(self, *, sync: bool = False) -> None:
         """Nothing, since files are written whole; with `sync` wait until they are on the disk."""
         if sync:
-            self._files.sync()
+            self._folder.files.sync()
 
     def close(self) -> None:
         """Let go of what was opened. A second call does nothing."""
@@ -431,12 +400,12 @@ class OmeZarrContainer:
             raise ClosedError(f"{self.path} is closed")
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in self.__dict__.items() if key != "_files"}
+        state = {key: value for key, value in self.__dict__.items() if key != "_folder"}
         return {**state, "_mode": "r", "_levels": OrderedDict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._files = FileStore(self.path)
+        self._folder = ZarrFolder(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -455,5 +424,16 @@ def _own_group(view: ViewId) -> ZarrGroup:
     return ZarrGroup(path=f"s{view.setup}-t{view.time}.zarr", indices=(0, 0))
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def is_image(path: Path) -> bool:
+    """Tell whether a folder is an OME-Zarr image of its own, and nothing else."""
+    try:
+        container = OmeZarrContainer(path, groups={_ALONE: ZarrGroup(path="")})
+        return is_container(path) and container.has(_ALONE)
+    except (FormatError, NotFoundError):
+        return False
+
+
+def create_image(card: FormatCard, path: Path) -> OmeZarrContainer:
+    """Create a folder that is itself the image of time point 0, setup 0."""
+    groups = {_ALONE: ZarrGroup(path="", indices=(0, 0))}
+    return OmeZarrContainer(path, "x", groups=groups, zarr_version=card.zarr_version or 2)

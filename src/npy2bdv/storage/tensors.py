@@ -33,16 +33,24 @@ def _context(nbytes: int) -> Any:
     return tensorstore().Context({"cache_pool": {"total_bytes_limit": nbytes}})
 
 
-def open_array(driver: str, path: Path, *, cached: bool = True) -> Any:
+def open_array(
+    driver: str, path: Path, metadata: dict[str, Any] | None = None, *, cached: bool = True
+) -> Any:
     """Open an array in a folder for reading: a ``tensorstore.TensorStore``, its axes as the driver has them.
 
-    With `cached`, decoded chunks stay in memory; each use looks whether their files are still the same.
+    Metadata that are given are taken, those on disk are not looked at. With `cached`, decoded chunks stay in
+    memory; each use looks whether their files are still the same.
 
     Raises
     ------
     ValueError
         If tensorstore cannot make sense of it.
     """
-    place = {"driver": "file", "path": f"{path.as_posix()}/"}
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path.as_posix()}/"}}
+    if metadata is not None:
+        spec["metadata"] = metadata
     context = _context(_CACHE_BYTES if cached else 0)
-    return tensorstore().open({"driver": driver, "kvstore": place}, read=True, context=context).result()
+    found = tensorstore().open(
+        spec, read=True, open=True, assume_metadata=metadata is not None, context=context
+    )
+    return found.result()

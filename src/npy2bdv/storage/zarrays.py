@@ -15,7 +15,7 @@ from npy2bdv.storage.base import RAW, Codec, Payload
 from npy2bdv.storage.codecs import FAST_LEVEL, gzip, numcodecs, zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -70,11 +70,6 @@ class ArrayLayout:
         """How many chunks a shard has along each axis."""
         return tuple(outer // inner for outer, inner in zip(self.shard, self.chunk, strict=True))
 
-    @property
-    def metadata_file(self) -> str:
-        """Name of the file that says all this."""
-        return ".zarray" if self.zarr_version == 2 else "zarr.json"
-
     def key(self, place: Iterable[object]) -> str:
         """Return the name of the file that holds the shard at a place in the grid of shards."""
         numbers = map(str, place)
@@ -115,7 +110,7 @@ def _shard(shape: tuple[int, ...], chunk: tuple[int, ...], itemsize: int) -> tup
 # -- metadata --------------------------------------------------------------------------------------------
 
 
-def to_json(layout: ArrayLayout, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(layout: ArrayLayout, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the metadata of an array that we write; `attributes` lie in a file of their own in Zarr v2."""
     codec = layout.codec
     assert codec is not None
@@ -151,7 +146,7 @@ def to_json(layout: ArrayLayout, attributes: Mapping[str, Any]) -> dict[str, Any
         "fill_value": 0,
         "codecs": codecs,
         "dimension_names": list("tczyx")[-len(layout.shape) :],
-        "attributes": dict(attributes),
+        "attributes": dict(attributes or {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -20,17 +19,18 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.pyramid import Region, Zyx
     from npy2bdv.storage.base import Payload
-    from npy2bdv.storage.files import FileStore
     from npy2bdv.storage.zarrays import ArrayLayout
+    from npy2bdv.storage.zarrfolder import ZarrFolder
 
 
 class OmeZarrLevel:
     """One level of one view: an array whose axes before z, y, x are given by `lead`."""
 
     def __init__(
-        self, files: FileStore, array: str, layout: ArrayLayout, lead: tuple[int, ...], *, cached: bool
+        self, folder: ZarrFolder, array: str, layout: ArrayLayout, lead: tuple[int, ...], *, cached: bool
     ) -> None:
-        self._files = files
+        self._folder = folder
+        self._files = folder.files
         self._array = array
         self._layout = layout
         self._lead = lead
@@ -58,7 +58,7 @@ class OmeZarrLevel:
     @property
     def nbytes_on_disk(self) -> int:
         """How many bytes the files of chunks take."""
-        layout, array = self._layout, (self._files.root / self._array).as_posix()
+        layout, array = self._layout, (self._folder.path / self._array).as_posix()
         place = (index // size for index, size in zip(self._lead, layout.shard, strict=False))
         beginning = f"{array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
         return sum(
@@ -69,7 +69,7 @@ class OmeZarrLevel:
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region."""
-        path = self._files.root / self._array
+        path = self._folder.path / self._array
         try:
             if self._handle is None:
                 driver = "zarr" if self._layout.zarr_version == 2 else "zarr3"
@@ -137,10 +137,7 @@ class OmeZarrLevel:
                 self._wipe_behind(planes)
         self._layout = replace(self._layout, shape=(*self._layout.shape[:-3], planes, *self.shape[1:]))
         self._handle = None
-        key = f"{self._array}/{self._layout.metadata_file}"
-        said = json.loads(self._files.get(key) or b"{}")
-        said["shape"] = list(self._layout.shape)
-        self._files.put(key, [json.dumps(said, indent=1).encode()])
+        self._folder.put_array(self._array, self._layout)
 
     def _wipe_behind(self, planes: int) -> None:
         """Write zeros over what the last row of chunks holds behind a number of planes."""
