@@ -42,7 +42,8 @@ class FormatCard:
 
     `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
     size of an uncompressed chunk that the format cannot hold. `zarr_version` is 2 or 3 where there is one.
-    `cautions` says of codecs which programs lack them, and goes on after "compression NAME".
+    `cautions` says of codecs which programs lack them, and goes on after "compression NAME". `ordered` tells
+    whether levels must go from the full resolution to the coarsest.
     """
 
     name: FormatName
@@ -57,6 +58,7 @@ class FormatCard:
     concurrent: bool
     opens: str
     cautions: dict[str, str] = field(default_factory=dict)
+    ordered: bool = False
 
     def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
         """Return the codec that a user asked for by name, or by name and level.
@@ -92,12 +94,21 @@ class FormatCard:
         InvalidTypeError
             If the pixel type is not known to the format.
         InvalidInputError
-            If a chunk is too large for it.
+            If a chunk is too large for it, or the levels have another order than it takes.
         """
         if dtype.name not in self.pixel_types:
             raise InvalidTypeError(
                 f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
                 + ", ".join(self.pixel_types)
+            )
+        pairs = zip(((1, 1, 1), *pyramid.factors), pyramid.factors, strict=False)
+        if self.ordered and (
+            pyramid.factors[0] != (1, 1, 1)
+            or any(finer > coarser for pair in pairs for finer, coarser in zip(*pair, strict=True))
+        ):
+            raise InvalidInputError(
+                f"{self.name} keeps the full resolution first, then coarser and coarser levels; found the factors "
+                f"{pyramid.factors} (z, y, x): give them in this order, (1, 1, 1) first"
             )
         for chunk in pyramid.chunks:
             nbytes = chunk[0] * chunk[1] * chunk[2] * dtype.itemsize

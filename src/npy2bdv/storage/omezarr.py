@@ -48,6 +48,7 @@ CARD_V2 = FormatCard(
     default_chunk=(8, 256, 256),
     max_chunk_bytes=2**31,
     concurrent=True,
+    ordered=True,
     opens="Fiji with BigStitcher, napari, neuroglancer, everything that reads OME-Zarr 0.4",
     cautions={
         "blosc": "can be read by Fiji only where its native library (libblosc) is installed; 'zstd' and 'gzip' "

@@ -53,6 +53,10 @@ class ArrayLayout:
         The same in words.
     separator
         Between the numbers in a file's name.
+    prefixed
+        Whether that name begins with "c".
+    sharded
+        Whether a shard has a table of its chunks.
     """
 
     zarr_version: int
@@ -63,6 +67,7 @@ class ArrayLayout:
     codec: Codec | None
     compression: str
     separator: str = "/"
+    prefixed: bool = False
     sharded: bool = False
 
     @property
@@ -73,7 +78,7 @@ class ArrayLayout:
     def key(self, place: Iterable[object]) -> str:
         """Return the name of the file that holds the shard at a place in the grid of shards."""
         numbers = map(str, place)
-        return self.separator.join(numbers if self.zarr_version == 2 else ("c", *numbers))
+        return self.separator.join(("c", *numbers) if self.prefixed else numbers)
 
 
 def layout_for(
@@ -90,6 +95,7 @@ def layout_for(
         dtype=dtype.newbyteorder("<"),
         codec=codec,
         compression=_words(codec.name, codec.level),
+        prefixed=zarr_version == 3,
         sharded=sharded,
     )
 
@@ -228,7 +234,8 @@ def _from_v3(said: Mapping[str, Any]) -> ArrayLayout:
         "bytes",
         *(each["name"] for each in _compressor_v3(codec, dtype)),
     ]
-    encoding = said.get("chunk_key_encoding") or {}
+    encoding = said["chunk_key_encoding"]
+    prefixed = encoding["name"] == "default"
     return ArrayLayout(
         zarr_version=3,
         shape=tuple(map(int, said["shape"])),
@@ -237,7 +244,8 @@ def _from_v3(said: Mapping[str, Any]) -> ArrayLayout:
         dtype=dtype,
         codec=codec if ours else None,
         compression=" + ".join(words) or "none",
-        separator=_of(encoding, "separator", "/"),
+        separator=_of(encoding, "separator", "/" if prefixed else "."),
+        prefixed=prefixed,
         sharded=sharded,
     )
 
