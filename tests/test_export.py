@@ -1,5 +1,6 @@
 """One view out of a dataset, as an OME-Zarr image that other programs open by itself."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +88,31 @@ def test_levels_are_kept_as_they_are(tmp_path: Path, pixels: NDArray[Any]) -> No
         path = npy2bdv.export(dataset.view(), tmp_path / "one.ome.zarr")
     group = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(np.asarray(group["1"])[0, 0], pixels[:, :17, :18])
-    (image,) = group.attrs.asdict()["multiscales"]  # type: ignore[misc]
-    assert image["datasets"][1]["coordinateTransformations"][0]["scale"] == [1, 1, 1, 2, 2.5]
+    attributes: Any = group.attrs.asdict()
+    assert attributes["multiscales"][0]["datasets"][1]["coordinateTransformations"][0]["scale"] == [
+        1,
+        1,
+        1,
+        2,
+        2.5,
+    ]
 
 
 def test_a_deep_source_is_copied_in_parts(
     tmp_path: Path, scan: Path, pixels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setattr(sys.modules[export_function.__module__], "_SLAB_BYTES", 8 * 35 * 45 * 2)
-    asked = []
+    asked: list[slice] = []
     with npy2bdv.open(scan) as dataset:
         view = dataset.view(time=3, channel="561")
         full: Any = dataset.container.level(view.id, 0)
         read = full.read
-        full.read = lambda region: (asked.append(region[0]), read(region))[1]
+
+        def noting(region: Any) -> Any:
+            asked.append(region[0])
+            return read(region)
+
+        full.read = noting
         path = npy2bdv.export(view, tmp_path / "one.ome.zarr")
     assert asked == [slice(0, 8), slice(8, 16), slice(16, 19)]
     np.testing.assert_array_equal(np.asarray(zarr.open_group(path, mode="r")["0"])[0, 0], pixels + 1)
