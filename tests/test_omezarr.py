@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import npy2bdv
 from npy2bdv import xml
+from npy2bdv.cli import main
 from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, MissingKeyError, NotFoundError
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
@@ -404,6 +405,25 @@ def test_a_recording_that_was_killed(tmp_path: Path, version: int) -> None:
         for level in view.levels():
             np.testing.assert_array_equal(level[:], npy2bdv.downsample(view[:], level.factors))  # type: ignore[arg-type]
         assert dataset.times == (0, 1)
+
+
+@both_versions
+def test_the_command_takes_the_folder(
+    tmp_path: Path, version: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(version)],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert main(["recover", str(tmp_path / "scan.ome.zarr")]) == 0
+    assert main(["info", str(tmp_path / "scan.ome.zarr")]) == 0
+    shown = capsys.readouterr().out
+    assert "3 views: 1 whole, 2 in part or missing" in shown
+    assert "bdv.multimg.zarr (scan.ome.zarr)" in shown
+    assert "zstd 1" in shown
 
 
 @both_versions
