@@ -71,10 +71,11 @@ class OmeZarrLevel:
         """Return the pixels of a region."""
         path = self._folder.path / self._array
         try:
-            if self._handle is None:
+            handle = self._handle  # another thread may resize meanwhile
+            if handle is None:
                 driver = "zarr" if self._layout.zarr_version == 2 else "zarr3"
-                self._handle = open_array(driver, path, cached=self._cached)
-            pixels: NDArray[Any] = self._handle[(*self._lead, *region)].read().result()
+                handle = self._handle = open_array(driver, path, cached=self._cached)
+            pixels: NDArray[Any] = handle[(*self._lead, *region)].read().result()
         except (ValueError, OSError, KeyError, NotImplementedError) as error:
             raise FormatError(
                 f"{path} cannot be read ({error}); it is damaged, or compressed in a way that is not known"
