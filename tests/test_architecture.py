@@ -56,6 +56,8 @@ SIDEWAYS = {
     ("carry", "rows"),
     ("checkpoints", "rows"),
     ("export", "dataset"),
+    ("export", "engine"),  # an image is written as views are, plane by plane, by the same threads
+    ("export", "stream"),
 }
 # Inside storage: what all formats stand on. Formats do not know each other.
 BELOW_FORMATS = {
@@ -65,12 +67,18 @@ BELOW_FORMATS = {
     "storage.files",
     "storage.frames",
     "storage.journal",
+    "storage.ngff",
     "storage.save",
+    "storage.tensors",
+    "storage.zarrays",
+    "storage.zarrfolder",
+    "storage.zarrlevel",
 }
 
 LIBRARIES = {
     "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
-    "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
+    "tensorstore": {"storage.tensors", "storage.arrays"},
+    "numcodecs": {"storage.codecs"},
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},

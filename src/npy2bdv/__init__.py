@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from npy2bdv.downsample import downsample
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
+    from npy2bdv.export import export
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
@@ -41,6 +42,7 @@ _HOMES = {
     "ViewTransform": "model.spimdata",
     "create": "writer",
     "downsample": "downsample",
+    "export": "export",
     "open": "dataset",
     "recover": "recover",
     "resave": "resave",
@@ -63,6 +65,7 @@ __all__ = [
     "ViewTransform",
     "create",
     "downsample",
+    "export",
     "npy2bdv",
     "open",
     "recover",
@@ -85,7 +88,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Some functions (`resave`, `downsample`) live in modules of the same name: the function is what users get."""
+    """Some functions (`resave`, `export` ...) live in modules of the same name: the function is what users get."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
@@ -42,6 +42,8 @@ class FormatCard:
 
     `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
     size of an uncompressed chunk that the format cannot hold. `zarr_version` is 2 or 3 where there is one.
+    `cautions` says of codecs which programs lack them, and goes on after "compression NAME". `ordered` tells
+    whether levels must go from the full resolution to the coarsest.
     """
 
     name: FormatName
@@ -55,6 +57,8 @@ class FormatCard:
     max_chunk_bytes: int
     concurrent: bool
     opens: str
+    cautions: dict[str, str] = field(default_factory=dict)
+    ordered: bool = False
 
     def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
         """Return the codec that a user asked for by name, or by name and level.
@@ -90,12 +94,21 @@ class FormatCard:
         InvalidTypeError
             If the pixel type is not known to the format.
         InvalidInputError
-            If a chunk is too large for it.
+            If a chunk is too large for it, or the levels have another order than it takes.
         """
         if dtype.name not in self.pixel_types:
             raise InvalidTypeError(
                 f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
                 + ", ".join(self.pixel_types)
+            )
+        pairs = zip(((1, 1, 1), *pyramid.factors), pyramid.factors, strict=False)
+        if self.ordered and (
+            pyramid.factors[0] != (1, 1, 1)
+            or any(finer > coarser for pair in pairs for finer, coarser in zip(*pair, strict=True))
+        ):
+            raise InvalidInputError(
+                f"{self.name} keeps the full resolution first, then coarser and coarser levels; found the factors "
+                f"{pyramid.factors} (z, y, x): give them in this order, (1, 1, 1) first"
             )
         for chunk in pyramid.chunks:
             nbytes = chunk[0] * chunk[1] * chunk[2] * dtype.itemsize
@@ -114,6 +127,11 @@ class ImageNote:
     channel: str = ""
     voxel_size_xyz: Triple = (1.0, 1.0, 1.0)
     unit: str = "px"
+
+
+def missing_library(name: str, purpose: str) -> InvalidInputError:
+    """Return the error that a library is not installed, which comes with the extra "zarr"."""
+    return InvalidInputError(f'{purpose} by {name}, which is not installed: pip install "npy2bdv[zarr]"')
 
 
 class LevelArray(Protocol):
