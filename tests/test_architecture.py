@@ -66,11 +66,13 @@ BELOW_FORMATS = {
     "storage.frames",
     "storage.journal",
     "storage.save",
+    "storage.tensors",
 }
 
 LIBRARIES = {
     "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
-    "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
+    "tensorstore": {"storage.tensors"},
+    "numcodecs": {"storage.codecs"},
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,7 @@ from urllib.request import url2pathname
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
+from npy2bdv.model.spimdata import Hdf5Loader
 from npy2bdv.storage import FORMATS, READABLE
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def read_xml(path_xml: Path) -> SpimData:
 
 
 def pixel_path(path_xml: Path, data: SpimData) -> Path:
-    """Return the file that an XML names for its pixels.
+    """Return the file or folder that an XML names for its pixels.
 
     Raises
     ------
@@ -76,13 +78,18 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
             f"{path_xml} names {named}; pixels are read from "
             + ", ".join(repr(card.loader) for card in FORMATS.values())
         )
-    base = data.base_path.text
-    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
-        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
+    base, named = data.base_path.text, loader.path.text
+    # URIs, so perhaps percent-encoded; the path of an HDF5 file is none (formats.md 1.3)
+    names = [named] if isinstance(loader, Hdf5Loader) else [unquote(named), named]
+    places = [
+        _resolve(_resolve(path_xml.parent, folder), name)
+        for folder, name in product((unquote(base), base), names)
+    ]
+    for path in places:
         if path.exists():
             return path
     raise NotFoundError(
-        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
+        f"{path_xml} names the pixels {places[0]}, which are not there; put them there, or correct "
         f"<{_TAGS[loader.format]}> in the XML"
     )
 

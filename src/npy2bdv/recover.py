@@ -115,7 +115,7 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
             finally:
                 engine.close()
             container.flush(sync=True)
-            loader = container.loader(data.loader.path, [each.view for each in found if each.planes])
+            loader = container.loader(PathRef(text=pixels.name), [each.view for each in found if each.planes])
         _write_xml(pixels, journal, found, replace(data, loader=loader))
         remove_leftovers(pixels)
     finally:

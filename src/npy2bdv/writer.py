@@ -31,7 +31,14 @@ from npy2bdv.errors import (
 from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
-from npy2bdv.storage import FORMATS, card_of, create_container, is_replaceable, remove_container
+from npy2bdv.storage import (
+    FORMATS,
+    card_of,
+    check_installed,
+    create_container,
+    is_replaceable,
+    remove_container,
+)
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -235,13 +242,9 @@ class DatasetWriter(Draft):
                 raise ExistsError(
                     f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
                 )
-        if self._codec.name == "lzf":
-            warnings.warn(
-                "compression 'lzf' can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats "
-                "show nothing; use 'gzip' (faster here) or None for them",
-                UserWarning,
-                stacklevel=4,
-            )
+        check_installed(card, self._codec)
+        if caution := card.cautions.get(self._codec.name):
+            warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
         self._safety = Safety(path_pixels)
         try:
             remove_container(card, path_pixels)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.model.spimdata import Hdf5Loader
-from npy2bdv.storage import hdf5
+from npy2bdv.model.spimdata import Hdf5Loader, N5Loader
+from npy2bdv.storage import codecs, files, hdf5, n5, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Literal
 
     from npy2bdv.model.spimdata import ImageLoader
-    from npy2bdv.storage.base import Container, FormatCard, FormatName
+    from npy2bdv.storage.base import Codec, Container, FormatCard, FormatName
 
-FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD}
+FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD}
 """All formats there are, as they are by default. The set is closed."""
 
 
-READABLE = (Hdf5Loader,)
+READABLE = (Hdf5Loader, N5Loader)
 """Image loaders whose pixels `open_container` opens."""
 
 
@@ -52,22 +52,49 @@ def open_container(loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "
     """
     if isinstance(loader, Hdf5Loader):
         return hdf5.Hdf5Container(path, mode)
+    if isinstance(loader, N5Loader):
+        return n5.N5Container(path, mode)
     raise InvalidInputError(f"pixels of the image loader {loader.format!r} cannot be read")
+
+
+_CREATE: Mapping[FormatName, Callable[[FormatCard, Path], Container]] = {
+    "hdf5": lambda card, path: hdf5.Hdf5Container(path, "x"),
+    "n5": lambda card, path: n5.N5Container(path, "x"),
+}
+
+_REPLACEABLE: Mapping[FormatName, Callable[[Path], bool]] = {
+    "hdf5": lambda path: not path.is_dir(),
+    "n5": n5.is_container,
+}
+
+
+def check_installed(card: FormatCard, codec: Codec) -> None:
+    """Refuse a format or codec whose library is not installed, before anything is created.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not.
+    """
+    if card.name != "hdf5":
+        tensors.tensorstore()
+    if codec.name in ("zstd", "blosc"):
+        codecs.numcodecs()
 
 
 def create_container(card: FormatCard, path: Path) -> Container:
     """Create an empty place for pixels; an error if something is there already."""
-    assert card.name == "hdf5"
-    return hdf5.Hdf5Container(path, "x")
+    return _CREATE[card.name](card, path)
 
 
 def remove_container(card: FormatCard, path: Path) -> None:
-    """Remove the pixels of an older dataset, if there are any; see `check_replaceable`."""
-    assert card.name == "hdf5"
-    path.unlink(missing_ok=True)
+    """Remove the pixels of an older dataset, if there are any; see `is_replaceable`."""
+    if card.name == "hdf5":
+        path.unlink(missing_ok=True)
+    else:
+        files.remove_folder(path)
 
 
 def is_replaceable(card: FormatCard, path: Path) -> bool:
-    """Tell whether what lies at `path` is a container of this format (or another's), which may be replaced."""
-    assert card.name == "hdf5"
-    return not path.is_dir()
+    """Tell whether what lies at `path` is a container of this format, which may be replaced."""
+    return _REPLACEABLE[card.name](path)

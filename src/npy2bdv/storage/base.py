@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
@@ -42,6 +42,7 @@ class FormatCard:
 
     `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
     size of an uncompressed chunk that the format cannot hold. `zarr_version` is 2 or 3 where there is one.
+    `cautions` says of codecs which programs lack them, and goes on after "compression NAME".
     """
 
     name: FormatName
@@ -55,6 +56,7 @@ class FormatCard:
     max_chunk_bytes: int
     concurrent: bool
     opens: str
+    cautions: dict[str, str] = field(default_factory=dict)
 
     def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
         """Return the codec that a user asked for by name, or by name and level.
@@ -114,6 +116,11 @@ class ImageNote:
     channel: str = ""
     voxel_size_xyz: Triple = (1.0, 1.0, 1.0)
     unit: str = "px"
+
+
+def missing_library(name: str, purpose: str) -> InvalidInputError:
+    """Return the error that a library is not installed, which comes with the extra "zarr"."""
+    return InvalidInputError(f'{purpose} by {name}, which is not installed: pip install "npy2bdv[zarr]"')
 
 
 class LevelArray(Protocol):

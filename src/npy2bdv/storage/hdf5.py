@@ -47,6 +47,10 @@ CARD = FormatCard(
     max_chunk_bytes=2**32,
     concurrent=False,
     opens="Fiji (BigDataViewer, BigStitcher), Bio-Formats, Imaris (uncompressed, one level)",
+    cautions={
+        "lzf": "can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats show nothing; "
+        "use 'gzip' (faster here) or None for them"
+    },
 )
 
 _VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
