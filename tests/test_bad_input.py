@@ -255,7 +255,7 @@ def test_open_what_is_not_there(folder: Path) -> None:
         (
             "h5 gone",
             NotFoundError,
-            r"scan\.xml names the pixels .*scan\.h5, which are not there; put them there",
+            r"scan\.xml names the pixel file .*scan\.h5, which is not there; put it there",
         ),
         ("h5 empty", FormatError, r"scan\.h5 cannot be opened as HDF5"),
         ("h5 truncated", FormatError, r"scan\.h5 cannot be opened as HDF5.*truncated"),

@@ -329,7 +329,7 @@ def test_absolute_path(path: Path, tmp_path: Path) -> None:
 def test_pixels_that_are_not_there(path: Path, tmp_path: Path) -> None:
     named = moved(path, tmp_path, "x/elsewhere.h5")
     with pytest.raises(
-        NotFoundError, match=r"names the pixels .*scan\.h5, which are not there; put them there"
+        NotFoundError, match=r"names the pixel file .*scan\.h5, which is not there; put it there"
     ):
         npy2bdv.open(named)
 

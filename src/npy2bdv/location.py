@@ -89,7 +89,7 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
         if path.exists():
             return path
     raise NotFoundError(
-        f"{path_xml} names the pixels {places[0]}, which are not there; put them there, or correct "
+        f"{path_xml} names the pixel file {places[0]}, which is not there; put it there, or correct "
         f"<{_TAGS[loader.format]}> in the XML"
     )
 

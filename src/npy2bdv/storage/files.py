@@ -45,20 +45,20 @@ class FileStore:
 
     def put(self, key: str, parts: Iterable[Payload]) -> None:
         """Write a file, given in parts, in place of the one that was there."""
-        path = f"{self.root}/{key}"
-        folder = key.rpartition("/")[0]
-        temporary = f"{path}.{os.getpid():x}-{threading.get_ident():x}{_TEMPORARY}"
+        folder, _, name = key.rpartition("/")
         self._make_folder(folder)
+        mark = f"{os.getpid():x}-{threading.get_ident():x}"
+        temporary = self.root / folder / f"{name}.{mark}{_TEMPORARY}"
         try:
-            with open(temporary, "wb", buffering=0) as file:
+            with temporary.open("wb", buffering=0) as file:
                 for part in parts:
                     left = memoryview(part).cast("B")
                     while left:
                         left = left[file.write(left) :]
-            move(temporary, path)
+            move(temporary, self.root / key)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
             raise
         if folder not in self._unsynced:
             with self._guard:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
+from collections import deque
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -61,6 +63,8 @@ _ATTRIBUTES = "attributes.json"
 _CACHE = "attributes_cache.json"  # BDV trusts it more than the files that it sums up
 _SETUP = re.compile(r"setup(\d+)")
 _TIME = re.compile(r"timepoint(\d+)")
+_HEADER = struct.Struct(">HH3I")  # mode, dimensions, size of the block (x, y, z)
+_SPARE = 64  # buffers
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 # How neuroglancer writes units; it takes others for an error, and pixels without any for nanometres.
@@ -110,7 +114,9 @@ def _read(store: FileStore, key: str) -> dict[str, Any]:
     except ValueError as error:
         raise FormatError(f"{store.root / name} is no JSON ({error}); the container is damaged") from error
     if not isinstance(found, dict):
-        raise FormatError(f"{store.root / name} holds no attributes but {text!r:.60}; the container is damaged")
+        raise FormatError(
+            f"{store.root / name} holds no attributes but {text!r:.60}; the container is damaged"
+        )
     return found
 
 
@@ -131,7 +137,7 @@ class N5Container:
                 raise NotFoundError(f"the folder {path.parent} does not exist; create it first")
             if path.exists():
                 raise ExistsError(f"{path} already exists; choose another name")
-            self._write("", {"n5": _VERSION})
+            self.describe("", {"n5": _VERSION})
         elif not path.is_dir():
             if path.exists():
                 raise FormatError(f"{path} is a file; an N5 container is a folder")
@@ -145,7 +151,7 @@ class N5Container:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _store=FileStore(state["path"]))
 
-    def _write(self, key: str, changes: dict[str, Any]) -> None:
+    def describe(self, key: str, changes: dict[str, Any]) -> None:
         """Change attributes of a folder; those of other programs stay."""
         self._check(writing=True)
         text = json.dumps(_read(self._store, key) | changes, separators=(",", ":"))
@@ -217,7 +223,7 @@ class N5Container:
         note = note or ImageNote()
         self.remove(view)
         units = {"units": [_UNITS[note.unit]] * 3} if note.unit in _UNITS else {}
-        self._write(_view_key(view), {"multiScale": True, "resolution": list(note.voxel_size_xyz), **units})
+        self.describe(_view_key(view), {"multiScale": True, "resolution": list(note.voxel_size_xyz), **units})
         return self.add_levels(view, pyramid, 0, dtype, codec)
 
     def remove(self, view: ViewId) -> None:
@@ -233,7 +239,7 @@ class N5Container:
         factors = [list(row[::-1]) for row in pyramid.factors]
         described = {"downsamplingFactors": factors, "dataType": dtype.name}
         if self._described.get(view.setup) != described:
-            self._write(_setup_key(view.setup), described)
+            self.describe(_setup_key(view.setup), described)
             self._described[view.setup] = described
         levels = []
         for level in range(first, pyramid.n_levels):
@@ -247,7 +253,7 @@ class N5Container:
                 "compression": _compression(codec),
                 "downsamplingFactors": factors[level],
             }
-            self._write(_level_key(view, level), attributes)
+            self.describe(_level_key(view, level), attributes)
             levels.append(N5Level(self, _level_key(view, level), attributes))
         return tuple(levels)
 
@@ -260,7 +266,7 @@ class N5Container:
 
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep which planes (start, stop) never came: ``npy2bdv_missing_planes`` of the time point."""
-        self._write(_view_key(view), {"npy2bdv_missing_planes": [list(each) for each in ranges]})
+        self.describe(_view_key(view), {"npy2bdv_missing_planes": [list(each) for each in ranges]})
 
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
@@ -303,10 +309,6 @@ class N5Container:
             self._store.put(key, [payload])
         else:
             self._store.remove(key)
-
-    def describe_level(self, key: str, changes: dict[str, Any]) -> None:
-        """Change attributes of a level."""
-        self._write(key, changes)
 
     def nbytes(self, key: str) -> int:
         """Return how many bytes the files of a level take."""
@@ -358,6 +360,7 @@ class N5Level:
         self._container = container
         self._key = key
         self._array: Any = None
+        self._spare: deque[NDArray[np.uint8]] = deque(maxlen=_SPARE)
         try:
             x, y, z = attributes["dimensions"]
             self.shape: Zyx = (z, y, x)
@@ -373,7 +376,7 @@ class N5Level:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_array": None}
+        return {**self.__dict__, "_array": None, "_spare": deque(maxlen=_SPARE)}
 
     @property
     def nbytes_on_disk(self) -> int:
@@ -423,20 +426,30 @@ class N5Level:
         """Header, then big-endian elements, x fastest (formats.md 3.2)."""
         if not block.flat[0] and not block.view(f"u{block.itemsize}").any():  # -0.0 is none
             return b""
-        header = struct.pack(">HH3I", 0, 3, *block.shape[::-1])
+        header = _HEADER.pack(0, 3, *block.shape[::-1])
         big_endian = block.dtype.newbyteorder(">")
         if self._codec == "raw":
-            file = np.empty(len(header) + block.nbytes, np.uint8)
+            file = self._buffer()[: len(header) + block.nbytes]
             file[: len(header)] = np.frombuffer(header, np.uint8)
             np.copyto(file[len(header) :].view(big_endian).reshape(block.shape), block)
             return file.data
         encoder = _ENCODERS[self._codec]
         return header + encoder(np.ascontiguousarray(block, big_endian), self._compression)
 
+    def _buffer(self) -> NDArray[np.uint8]:
+        """Return memory for the file of one raw block; `store` gives it back: fresh memory is slow."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return np.empty(_HEADER.size + math.prod(self.chunk) * self.dtype.itemsize, np.uint8)
+
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> None:
         """Store chunks, each in a file of its own."""
         for (z, y, x), payload in chunks:
             self._container.put_block(f"{self._key}/{x}/{y}/{z}", payload)
+            if isinstance(payload, memoryview):
+                file: Any = payload.obj
+                self._spare.append(file.base)
 
     @property
     def in_place(self) -> bool:
@@ -465,7 +478,7 @@ class N5Level:
         """Give the level another number of planes. Pixels beyond a smaller one are gone."""
         if planes < self.shape[0]:
             self._cut(planes)
-        self._container.describe_level(self._key, {"dimensions": [*self.shape[:0:-1], planes]})
+        self._container.describe(self._key, {"dimensions": [*self.shape[:0:-1], planes]})
         self.shape = (planes, *self.shape[1:])
         self._array = None
 
