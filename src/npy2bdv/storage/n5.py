@@ -317,21 +317,14 @@ class N5Container:
 
 def _compression(codec: Codec) -> dict[str, Any]:
     """Return how attributes name a codec (formats.md 3.3)."""
-    match codec.name:
-        case "none":
-            return {"type": "raw"}
-        case "gzip":
-            return {"type": "gzip", "level": _or(codec.level, FAST_LEVEL), "useZlib": False}
-        case "zstd":
-            return {"type": "zstd", "level": _or(codec.level, ZSTD_LEVEL)}
-    assert codec.name == "blosc"
-    # without Java's further parameters: frames say the same, and tensorstore takes them for an error
-    level = _or(codec.level, BLOSC_LEVEL)
-    return {"type": "blosc", "cname": "lz4", "clevel": level, "shuffle": 1, "blocksize": 0}
-
-
-def _or(level: int | None, default: int) -> int:
-    return default if level is None else level
+    if codec == RAW:
+        return {"type": "raw"}
+    usual = {"gzip": FAST_LEVEL, "zstd": ZSTD_LEVEL, "blosc": BLOSC_LEVEL}[codec.name]
+    level = usual if codec.level is None else codec.level
+    if codec.name == "blosc":
+        # without Java's further parameters: frames say the same, and tensorstore takes them for an error
+        return {"type": "blosc", "cname": "lz4", "clevel": level, "shuffle": 1, "blocksize": 0}
+    return {"type": codec.name, "level": level, **({"useZlib": False} if codec.name == "gzip" else {})}
 
 
 # What tensorstore must know to read, with defaults; it takes other parameters for an error.
