@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.model.spimdata import Hdf5Loader, OmeZarrLoader
-from npy2bdv.storage import codecs, files, hdf5, omezarr, tensors
+from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader
+from npy2bdv.storage import codecs, files, hdf5, n5, omezarr, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from npy2bdv.model.spimdata import ImageLoader
     from npy2bdv.storage.base import Codec, Container, FormatCard, FormatName
 
-FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "omezarr": omezarr.CARD_V2}
+FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD, "omezarr": omezarr.CARD_V2}
 """All formats there are, as they are by default. The set is closed."""
 
 
-READABLE = (Hdf5Loader, OmeZarrLoader)
+READABLE = (Hdf5Loader, N5Loader, OmeZarrLoader)
 """Image loaders whose pixels `open_container` opens."""
 
 
@@ -56,6 +56,8 @@ def open_container(loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "
     """
     if isinstance(loader, Hdf5Loader):
         return hdf5.Hdf5Container(path, mode)
+    if isinstance(loader, N5Loader):
+        return n5.N5Container(path, mode)
     if isinstance(loader, OmeZarrLoader):
         return omezarr.OmeZarrContainer(path, mode, groups=loader.groups)
     raise InvalidInputError(f"pixels of the image loader {loader.format!r} cannot be read")
@@ -63,11 +65,13 @@ def open_container(loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "
 
 _CREATE: Mapping[FormatName, Callable[[FormatCard, Path], Container]] = {
     "hdf5": lambda card, path: hdf5.Hdf5Container(path, "x"),
+    "n5": lambda card, path: n5.N5Container(path, "x"),
     "omezarr": lambda card, path: omezarr.OmeZarrContainer(path, "x", zarr_version=card.zarr_version or 2),
 }
 
 _REPLACEABLE: Mapping[FormatName, Callable[[Path], bool]] = {
     "hdf5": lambda path: not path.is_dir(),
+    "n5": n5.is_container,
     "omezarr": omezarr.is_container,
 }
 
