@@ -1,4 +1,4 @@
-"""SpimData values <-> XML text. The only file that knows a tag; it touches no disk.
+"""SpimData values <-> XML text. The only room that knows a tag; it touches no disk.
 
 Strict when writing (the shape that Java parses, formats.md 1.1 and 1.2), tolerant when reading: variants of
 other programs are made regular here and never travel further. Elements that we do not know are kept where
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from npy2bdv.errors import FormatError, InvalidInputError
+from npy2bdv.errors import FormatError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import (
     ENTITY_TYPES,
@@ -40,8 +40,6 @@ from npy2bdv.xml.elements import (
     entity_tag,
     first_of,
     id_of,
-    join_numbers,
-    number_text,
     numbers_of,
     path_of,
     read_element,
@@ -49,20 +47,15 @@ from npy2bdv.xml.elements import (
     split_children,
     text_of,
     triple_of,
-    view_attributes,
     view_id_of,
     whole_number,
     whole_numbers_of,
-    write_element,
-    write_kept,
-    write_leaf,
-    write_path,
 )
 from npy2bdv.xml.loaders import read_loader
 from npy2bdv.xml.writing import serialise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from lxml.etree import _Element
 
