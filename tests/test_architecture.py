@@ -23,6 +23,7 @@ FLOORS = {
     "storage": 2,
     "xml": 2,
     "location": 2.5,
+    "view": 3,
     "dataset": 3,
     "draft": 3,
     "engine": 3,
@@ -46,6 +47,7 @@ FLOORS = {
 }
 # Inside a floor only these.
 SIDEWAYS = {
+    ("dataset", "view"),
     ("writer", "checkpoints"),
     ("writer", "draft"),
     ("writer", "engine"),
@@ -60,24 +62,35 @@ SIDEWAYS = {
 # Inside storage: what all formats stand on. Formats do not know each other.
 BELOW_FORMATS = {
     "storage.base",
+    "storage.cells",
     "storage.codecs",
     "storage.direct",
+    "storage.fence",
     "storage.files",
     "storage.frames",
     "storage.journal",
+    "storage.mapped",
     "storage.save",
+    "storage.truncated",
 }
 
 LIBRARIES = {
-    "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
+    "h5py": {
+        "storage.hdf5",
+        "storage.cells",
+        "storage.direct",
+        "storage.mapped",
+        "storage.truncated",
+        "storage.arrays",
+    },
     "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},
     "tifffile": {"storage.tiff", "sources"},
-    "dask": {"dataset", "resave"},
+    "dask": {"view", "resave"},
     "pandas": {"dataset"},
-    "xarray": {"dataset"},
+    "xarray": {"view"},
     "matplotlib": {"views"},
     "neuroglancer": {"views"},
     "napari": {"views"},

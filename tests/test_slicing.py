@@ -19,7 +19,7 @@ WHOLE = np.arange(prod(SHAPE)).reshape(SHAPE)
 
 def read(index: Any, whole: NDArray[Any] = WHOLE, chunks: tuple[int, int, int] = (2, 3, 1)) -> NDArray[Any]:
     """What a level does with an index; every pixel that is not put anywhere stays -1."""
-    selection = select(index, whole.shape, chunks)  # type: ignore[arg-type]
+    selection = select(index, whole.shape, chunks)
     pixels = np.full(selection.shape, -1)
     for box, wanted, target in selection.boxes():
         pixels[target] = take(whole[box], wanted)
@@ -27,7 +27,8 @@ def read(index: Any, whole: NDArray[Any] = WHOLE, chunks: tuple[int, int, int] =
     if selection.is_one_box:
         ((box, _, _),) = selection.boxes()
         np.testing.assert_array_equal(whole[box], pixels)
-    return pixels[selection.pick]
+    found: NDArray[Any] = pixels[selection.pick]
+    return found
 
 
 _BOUNDS = st.none() | st.integers(-12, 12)

@@ -390,6 +390,13 @@ class SpimData:
         found = group.entities.get(id_) if group else None
         return found if found is not None else Entity(id=id_, name=str(id_))
 
+    def labels_of(self, setup: ViewSetup) -> dict[str, str]:
+        """Return the label of each attribute of a setup; an entity without a name is called by its id."""
+        entities = {name: self.entity(name, setup) for name in setup.attributes}
+        return {
+            name: entity.name or str(entity.id) for name, entity in entities.items() if entity is not None
+        }
+
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views that are not listed as missing, by time, then setup."""
         missing = self.missing or frozenset()
