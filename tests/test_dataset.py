@@ -184,7 +184,7 @@ def test_indices_are_those_of_numpy(dataset: npy2bdv.Dataset, index: Any) -> Non
 
 @pytest.mark.parametrize("index", [True, 1.0, "z", (0, [0.5])])
 def test_indices_that_are_not_taken(dataset: npy2bdv.Dataset, index: Any) -> None:
-    with pytest.raises(InvalidInputError, match="read by integers, slices, and arrays .*; found"):
+    with pytest.raises(InvalidInputError, match=r"read by integers, slices, and arrays .*; found"):
         dataset.view(setup=0)[index]
 
 

@@ -15,7 +15,7 @@ from npy2bdv.errors import InvalidInputError, OutOfRangeError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.box import Box
 from npy2bdv.model.slicing import select, take
-from npy2bdv.storage.base import CountsAbsent, OpensInTensorstore
+from npy2bdv.storage.base import OpensInTensorstore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -451,11 +451,11 @@ def _read_index(
 ) -> NDArray[Any]:
     """Return the pixels of an index. What is not stored is said once of a view; `noted` are those done."""
     selection = select(index, array.shape, array.chunk)
-    absent = 0
     boxes = list(selection.boxes())
-    if view not in noted and isinstance(array, CountsAbsent):
-        absent = sum(array.count_absent(box) for box, _, _ in boxes)
-    if absent and view not in noted:
+    # not by isinstance, which takes as long as reading a small box
+    count_absent = None if view in noted else getattr(array, "count_absent", None)
+    absent = sum(count_absent(box) for box, _, _ in boxes) if count_absent else 0
+    if absent:
         noted.add(view)
         logger.warning(
             "time point %d of setup %d is not complete: %d of the chunks asked for are absent, and read as zeros",

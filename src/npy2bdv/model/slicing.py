@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     _Wanted: TypeAlias = tuple[slice | NDArray[np.intp], slice | NDArray[np.intp], slice | NDArray[np.intp]]
 
+_ALL = slice(None)
+
 _ROWS = 8
 """A box spans at most so many chunks along an axis that is not read pixel by pixel."""
 
@@ -54,10 +56,7 @@ class Selection:
     @property
     def is_one_box(self) -> bool:
         """Whether the pixels of one box are all that is wanted."""
-        return all(
-            len(axis) == 1 and isinstance(axis[0].source, slice) and axis[0].source == slice(None)
-            for axis in self.parts
-        )
+        return all(len(axis) == 1 and axis[0].source is _ALL for axis in self.parts)
 
     def boxes(self) -> Iterator[tuple[Region, _Wanted, Region]]:
         """Iterate over the boxes: where they lie, what is wanted of each, and where to put that."""
@@ -119,6 +118,8 @@ def select(index: Index | tuple[Index, ...], shape: Zyx, chunks: Zyx) -> Selecti
 def _complete(index: Index | tuple[Index, ...], shape: Zyx) -> list[int | slice | NDArray[Any] | None]:
     """Return the parts of an index: one for each axis, and None for each new one."""
     given = [_known(part) for part in (index if isinstance(index, tuple) else (index,))]
+    if len(given) == 3 and all(isinstance(part, int | slice) for part in given):
+        return given  # by far the most frequent
     lengths = [
         part.ndim if _is_mask(part) else int(part is not None and part is not Ellipsis) for part in given
     ]
@@ -185,10 +186,10 @@ def _inside(pixels: Any, axis: str, size: int) -> Any:
 def _parts(pixels: NDArray[np.intp] | range, chunk: int) -> Iterator[_Part]:
     """Cut the wanted pixels of an axis, in rising order, into parts that are read at once."""
     if not len(pixels):
-        yield _Part(box=slice(0, 0), source=slice(None), target=slice(0, 0))
+        yield _Part(box=slice(0, 0), source=_ALL, target=slice(0, 0))
     elif pixels[-1] - pixels[0] + 1 == len(pixels):
         box = slice(int(pixels[0]), int(pixels[-1]) + 1)
-        yield _Part(box=box, source=slice(None), target=slice(0, len(pixels)))
+        yield _Part(box=box, source=_ALL, target=slice(0, len(pixels)))
     else:
         found = np.asarray(pixels)
         row = found // (chunk * _ROWS)

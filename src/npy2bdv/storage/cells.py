@@ -61,21 +61,25 @@ class CellsReader:
     def _can_map(self) -> bool:
         return can_map(self._cells)
 
-    @property
+    @cached_property
+    def _shape(self) -> Zyx:
+        shape: Zyx = self._cells.shape
+        return shape
+
+    @cached_property
     def _chunk(self) -> Zyx:
-        chunk: Zyx = self._cells.chunks or self._cells.shape
-        return chunk
+        return self._cells.chunks or self._shape
 
     def _is_part(self, region: Region) -> bool:
         """Tell whether less than half of the touched chunks is wanted; else HDF5's own way is as good."""
-        wanted = math.prod(len(range(n)[part]) for part, n in zip(region, self._cells.shape, strict=True))
-        return 2 * wanted < chunks_of(region, self._cells.shape, self._chunk) * math.prod(self._chunk)
+        wanted = math.prod(len(range(n)[part]) for part, n in zip(region, self._shape, strict=True))
+        return 2 * wanted < chunks_of(region, self._shape, self._chunk) * math.prod(self._chunk)
 
     def _mapped(self, region: Region) -> ChunkMap | None:
         """Return a map, which is made when it pays. A file that is being written is never mapped."""
         with self._guard:
             if self._map is None:
-                self._fetched += chunks_of(region, self._cells.shape, self._chunk)
+                self._fetched += chunks_of(region, self._shape, self._chunk)
                 nbytes = math.prod(self._chunk) * self._cells.dtype.itemsize
                 if is_worth_it(self._fetched, nbytes, self._grid_size()):
                     self._map = ChunkMap.of(self._cells)
@@ -87,7 +91,7 @@ class CellsReader:
 
     def _grid_size(self) -> int:
         whole = (slice(None), slice(None), slice(None))
-        return chunks_of(whole, self._cells.shape, self._chunk)
+        return chunks_of(whole, self._shape, self._chunk)
 
     def count_absent(self, region: Region) -> int:
         """Return how many chunks of a region are not stored."""
@@ -99,7 +103,7 @@ class CellsReader:
         z, y, x = (
             range(low // size, -(-high // size))
             for (low, high, _), size in zip(
-                (part.indices(n) for part, n in zip(region, self._cells.shape, strict=True)),
+                (part.indices(n) for part, n in zip(region, self._shape, strict=True)),
                 self._chunk,
                 strict=True,
             )

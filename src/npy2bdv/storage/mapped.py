@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,8 @@ class ChunkMap:
     """
 
     def __init__(self, path: Path, cells: h5py.Dataset, offsets: NDArray[np.int64]) -> None:
-        self._path = path
-        self._state = _state(path)
+        self._name, self._journal = os.fspath(path), os.fspath(journal_path(path))
+        self._state = _state(self._name)
         with path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._offsets = offsets
@@ -107,7 +108,7 @@ class ChunkMap:
     def is_current(self) -> bool:
         """Whether the file is as it was, and nobody writes it."""
         try:
-            return _state(self._path) == self._state and not journal_path(self._path).exists()
+            return _state(self._name) == self._state and not os.path.exists(self._journal)  # fast
         except OSError:
             return False
 
@@ -140,6 +141,6 @@ def is_worth_it(fetched: int, chunk_bytes: int, n_chunks: int) -> bool:
     return fetched * (1 + chunk_bytes / _OFFSET_BYTES) >= n_chunks
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
+def _state(name: str) -> tuple[int, int, int]:
+    found = os.stat(name)
     return found.st_size, found.st_mtime_ns, found.st_ino
