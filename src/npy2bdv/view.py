@@ -115,7 +115,7 @@ class _Image:
         """
         if out is None:
             return self[...]
-        if out.shape != self.shape or not np.can_cast(self.dtype, out.dtype, "same_kind"):
+        if out.shape != self.shape or not np.can_cast(self.dtype, out.dtype):
             raise InvalidInputError(
                 f"out has the shape {out.shape} and the type {out.dtype}; {self!r} has {self.shape}, {self.dtype}"
             )

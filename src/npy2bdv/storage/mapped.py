@@ -53,7 +53,7 @@ def chunks_of(region: Region, shape: Zyx, chunk: Zyx) -> int:
     touched = 1
     for part, size, length in zip(region, shape, chunk, strict=True):
         start, stop, _ = part.indices(size)
-        touched *= max(0, -(-stop // length) - start // length)
+        touched *= -(-stop // length) - start // length if stop > start else 0
     return touched
 
 
