@@ -150,7 +150,7 @@ def test_convert_with_all_options(run: Run, tmp_path: Path) -> None:
         np.testing.assert_array_equal(view[...], STACK + 1)
         assert (view.voxel_size_xyz, view.unit) == ((0.5, 0.25, 2), "nanometer")
         assert [level.factors for level in view.levels()] == [(1, 1, 1), (1, 2, 3)]
-        assert [level.chunk for level in view.levels()] == [(2, 8, 8), (3, 4, 4)]
+        assert [level.chunks for level in view.levels()] == [(2, 8, 8), (3, 4, 4)]
     with h5py.File(out.with_suffix(".h5")) as file:
         assert file["t00000/s01/1/cells"].compression_opts == 3
     refused = run("convert", tmp_path / "two.npy", out, "--axes", "czyx")

@@ -82,7 +82,7 @@ def test_every_level_of_every_view(dataset: npy2bdv.Dataset, expected: dict[str,
             pixels = level[...]
             assert pixels.shape == level.shape == tuple(told["dims_xyz"][::-1])
             assert pixels.dtype == level.dtype == np.dtype(told["dtype"])
-            assert level.chunk == tuple(told["chunk_xyz"][::-1])
+            assert level.chunks == tuple(told["chunk_xyz"][::-1])
             assert level.factors == tuple(told["factors_xyz"][::-1])
             assert crc32(pixels) == told["crc32"]
             assert float(pixels.max()) == told["max"]

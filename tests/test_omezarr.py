@@ -466,7 +466,7 @@ def test_what_is_said_of_a_level(tmp_path: Path, version: int) -> None:
     path = record(tmp_path, stack_of(), version, ("zstd", 3))
     with npy2bdv.open(tmp_path / "scan.xml") as dataset:
         level = dataset.view().level(0)
-        assert level.chunk == (4, 16, 16)
+        assert level.chunks == (4, 16, 16)
         assert level.compression == "zstd 3"
         array = path / "s0-t0.zarr/0"
         files = [

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npy2bdv.dataset import Dataset, Level, View, open  # noqa: A004
+    from npy2bdv.dataset import Dataset, open  # noqa: A004
     from npy2bdv.downsample import downsample
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from npy2bdv.recover import RecoveredView, recover
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
+    from npy2bdv.view import Level, View
     from npy2bdv.writer import DatasetWriter, create
 
 _HOMES = {
@@ -32,11 +33,11 @@ _HOMES = {
     "BdvWriter": "npy2bdv",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
-    "Level": "dataset",
+    "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
     "Stats": "engine",
-    "View": "dataset",
+    "View": "view",
     "ViewId": "model.spimdata",
     "ViewStream": "stream",
     "ViewTransform": "model.spimdata",

@@ -148,7 +148,7 @@ def _copy(level: Level, array: LevelArray, engine: Engine) -> None:
     depth = array.chunk[0]
     plane = math.prod(level.shape[1:]) * level.dtype.itemsize
     # as deep as chunks of the source, so that each is read once, where memory allows it
-    rows = max(1, min(-(-level.chunk[0] // depth), _SLAB_BYTES // (depth * plane)))
+    rows = max(1, min(-(-level.chunks[0] // depth), _SLAB_BYTES // (depth * plane)))
     with ViewStream(engine, level.shape, level.dtype, [((1, 1, 1), array)]) as stream:
         for z in range(0, level.shape[0], rows * depth):
             stream.put(level[z : z + rows * depth], z)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -10,15 +11,29 @@ from urllib.request import url2pathname
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
-from npy2bdv.model.spimdata import Hdf5Loader
-from npy2bdv.storage import FORMATS, READABLE
+from npy2bdv.model.spimdata import (
+    FileListLoader,
+    OmeZarrLoader,
+    OtherLoader,
+    SplitLoader,
+    StackLoader,
+)
+from npy2bdv.storage import FORMATS, READABLE, open_container
+from npy2bdv.storage.fence import Fence
+from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
-    from npy2bdv.model.spimdata import SpimData
-    from npy2bdv.storage.base import FormatName
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
+    from npy2bdv.storage.base import FormatName, Pixels
+    from npy2bdv.storage.tiff import TiffImage
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # a single letter is a drive
+_LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
+_PLACE = re.compile(r"\{([tciax])\1*\}")
+_ALL_IN_ONE = 2
 
 
 def suffix_of(path: Path) -> tuple[FormatName | None, str]:
@@ -34,31 +49,107 @@ def suffix_of(path: Path) -> tuple[FormatName | None, str]:
 def find_xml(path: Path) -> Path:
     """Return the XML of a dataset that is named by its XML or its pixels.
 
+    The XML of pixels has their name, or it is the one in their folder that names them.
+
     Raises
     ------
     NotFoundError
         If there is no such file.
     InvalidInputError
-        If the name has another suffix.
+        If the name has another suffix, or several XMLs name the pixels.
     """
     named, suffix = suffix_of(path)
-    if suffix != ".xml" and named is None:
+    if suffix == ".xml":
+        if not path.is_file():
+            raise _no_xml(path)
+        return path
+    if named is None:
         raise InvalidInputError(
             f"{path.name!r} names no dataset: give its XML (NAME.xml) or its pixels (NAME.h5)"
         )
-    path_xml = path if suffix == ".xml" else path.with_name(path.name[: -len(suffix)] + ".xml")
-    if not path_xml.is_file():
-        beside = "" if suffix == ".xml" else f" beside {path.name}"
-        raise NotFoundError(
-            f"there is no XML {path_xml}{beside}; a dataset is opened by its XML: check the name and the folder "
-            f"({path_xml.parent.resolve()})"
+    path_xml = path.with_name(path.name[: -len(suffix)] + ".xml")
+    if path_xml.is_file():
+        return path_xml
+    found = [each for each in sorted(path.parent.glob("*.xml")) if _names(each, path)]
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{len(found)} XMLs describe {path.name}; open the one that you mean: "
+            + ", ".join(each.name for each in found)
         )
-    return path_xml
+    if not found:
+        raise _no_xml(path_xml, f" beside {path.name}, and none that names it")
+    return found[0]
+
+
+def _no_xml(path_xml: Path, beside: str = "") -> NotFoundError:
+    return NotFoundError(
+        f"there is no XML {path_xml}{beside}; a dataset is opened by its XML: check the name and the folder "
+        f"({path_xml.parent.resolve()})"
+    )
+
+
+def _names(path_xml: Path, pixels: Path) -> bool:
+    """Tell whether a file is an XML that names these pixels."""
+    try:
+        data = read_xml(path_xml)
+        return isinstance(data.loader, READABLE) and pixel_path(path_xml, data).samefile(pixels)
+    except (FormatError, OSError):
+        return False
 
 
 def read_xml(path_xml: Path) -> SpimData:
     """Return what an XML file says."""
     return xml.parse(path_xml.read_bytes(), source=str(path_xml))
+
+
+def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pixels | None:
+    """Open the pixels of a dataset for reading; None where it has no loader that is read.
+
+    Parameters
+    ----------
+    path_xml
+        The XML.
+    data
+        What it says.
+    confine
+        Refuse what lies outside of the XML's folder, in place of logging it.
+
+    Raises
+    ------
+    NotFoundError
+        If they are not there.
+    FormatError
+        If they are not what they should be, or lie outside.
+    """
+    fence = Fence(folder=path_xml.parent, strict=confine)
+    match data.loader:
+        case SplitLoader(inner=inner, parts=parts):
+            whole = open_pixels(path_xml, replace(inner, base_path=data.base_path), confine=confine)
+            return None if whole is None else SplitContainer(whole, parts)
+        case FileListLoader() | StackLoader():
+            from npy2bdv.storage.tiff import TiffContainer
+
+            return TiffContainer(path_xml.parent, tiff_images(path_xml, data, fence))
+        case loader if isinstance(loader, READABLE):
+            path = pixel_path(path_xml, data)
+            fence.check(path, path_xml)
+            _check_groups(loader, path, path_xml, fence)
+            return open_container(loader, path, fence=fence)
+    return None
+
+
+def why_not_read(path_xml: Path, data: SpimData) -> FormatError:
+    """Return the error that says why there are no pixels to be read."""
+    loader = data.loader
+    while isinstance(loader, SplitLoader):
+        loader = loader.inner.loader
+    named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
+    problem = f" ({loader.problem})" if isinstance(loader, OtherLoader) and loader.problem else ""
+    return FormatError(
+        f"{path_xml} names {named}{problem}; pixels are read from "
+        + ", ".join(repr(card.loader) for card in FORMATS.values())
+        + ", from TIFF files, and from these where BigStitcher has split them"
+    )
 
 
 def pixel_path(path_xml: Path, data: SpimData) -> Path:
@@ -67,34 +158,115 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     Raises
     ------
     FormatError
-        If the XML names no loader that this version reads.
+        If the XML names no loader of one file or folder that this version reads, or one on another machine.
     NotFoundError
-        If the file is not there.
+        If it is not there.
     """
     loader = data.loader
     if not isinstance(loader, READABLE):
-        named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
+        raise why_not_read(path_xml, data)
+    tag, text = _TAGS[loader.format], loader.path.text
+    if _REMOTE.match(text) and not text.startswith("file:"):
         raise FormatError(
-            f"{path_xml} names {named}; pixels are read from "
-            + ", ".join(repr(card.loader) for card in FORMATS.values())
+            f"{path_xml} names {text}, which is not on this machine; copy the pixels, and correct <{tag}> in the XML"
         )
-    base, named = data.base_path.text, loader.path.text
-    # URIs, so perhaps percent-encoded; the path of an HDF5 file is none (formats.md 1.3)
-    names = [named] if isinstance(loader, Hdf5Loader) else [unquote(named), named]
-    places = [
-        _resolve(_resolve(path_xml.parent, folder), name)
-        for folder, name in product((unquote(base), base), names)
-    ]
-    for path in places:
+    # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
+    texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
+    for path in _places(path_xml, data, texts):
         if path.exists():
             return path
     raise NotFoundError(
-        f"{path_xml} names the pixel file {places[0]}, which is not there; put it there, or correct "
-        f"<{_TAGS[loader.format]}> in the XML"
+        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct <{tag}> in the XML"
     )
+
+
+def _places(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Iterator[Path]:
+    """Iterate over where a path that an XML names may lie; the last is the one to name in an error."""
+    base = data.base_path.text
+    for folder in dict.fromkeys((unquote(base), base)):  # a URI, so perhaps percent-encoded (formats.md 1.3)
+        for text in dict.fromkeys(texts):
+            yield _resolve(_resolve(path_xml.parent, folder), text)
 
 
 def _resolve(folder: Path, text: str) -> Path:
     """Return a path that an XML names. One without a type counts as relative, though not for Java."""
     is_uri = text.startswith("file:")
     return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
+
+
+def _check_groups(loader: ImageLoader, path: Path, path_xml: Path, fence: Fence) -> None:
+    """Check the paths inside a container, of which there may be many, where they could lead out of it."""
+    if isinstance(loader, OmeZarrLoader):
+        for text in {group.path for group in loader.groups.values()}:
+            if ".." in text or text.startswith(("/", "\\")) or ":" in text:
+                fence.check(path / text, path_xml)
+
+
+# ---------------------------------------------------------------------------- files that BigStitcher names
+
+
+def tiff_images(path_xml: Path, data: SpimData, fence: Fence) -> dict[ViewId, TiffImage]:
+    """Return where the image of each view lies, as the XML has it; whether it is there is not looked up."""
+    loader = data.loader
+    assert isinstance(loader, FileListLoader | StackLoader)
+    if isinstance(loader, FileListLoader):
+        named = dict(_listed(path_xml, data, loader))
+    else:
+        named = dict(_stacks(path_xml, data, loader))
+    for path in {image.path if fence.strict else image.path.parent for image in named.values()}:
+        fence.check(path, path_xml)
+    for view, image in named.items():
+        setup = data.setups.get(view.setup)
+        if setup is not None and setup.size_xyz is not None:
+            named[view] = replace(image, shape=setup.size_xyz[::-1])
+    return named
+
+
+def _listed(path_xml: Path, data: SpimData, loader: FileListLoader) -> Iterator[tuple[ViewId, TiffImage]]:
+    """Iterate over the files that are listed one by one. In a file of several time points these go by id."""
+    from npy2bdv.storage.tiff import TiffImage
+
+    times: dict[str, set[int]] = {}
+    for view, file in loader.files.items():
+        times.setdefault(file.path.text, set()).add(view.time)
+    for view, file in loader.files.items():
+        *_, path = _places(path_xml, data, (file.path.text,))
+        time = view.time if len(times[file.path.text]) > 1 else 0
+        yield view, TiffImage(path=path, series=file.series, channel=file.channel, time=time)
+
+
+def _stacks(path_xml: Path, data: SpimData, loader: StackLoader) -> Iterator[tuple[ViewId, TiffImage]]:
+    """Iterate over the files of a pattern. ``{tt}`` stands for the time point in two digits (formats.md 5)."""
+    from npy2bdv.storage.tiff import TiffImage
+
+    *_, folder = _places(path_xml, data, (loader.folder.text,))
+    if in_one_file := [
+        name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE
+    ]:
+        raise FormatError(
+            f"{path_xml} has all {in_one_file[0]}s in one file, which is not read here; resave it"
+        )
+    channels = sorted({setup.attributes.get("channel", 0) for setup in data.setups.values()})
+    times = {time: place for place, time in enumerate(data.timepoints.ids)}
+    for view in data.views():
+        setup = data.setups[view.setup]
+        labels = {"t": [str(view.time)]}
+        for letter, attribute in _LETTERS.items():
+            entity = data.entity(attribute, setup)
+            assert entity is not None
+            labels[letter] = [str(entity.id) if entity.name is None else entity.name, str(entity.id)]
+        paths = [folder / _filled(loader.pattern, labels, which) for which in (0, -1)]
+        channel = channels.index(setup.attributes.get("channel", 0))
+        yield (
+            view,
+            TiffImage(
+                path=paths[0] if paths[0] == paths[1] or paths[0].is_file() else paths[1],
+                channel=channel if loader.layouts["channel"] == _ALL_IN_ONE else 0,
+                time=times[view.time] if loader.layouts["timepoint"] == _ALL_IN_ONE else 0,
+            ),
+        )
+
+
+def _filled(pattern: str, labels: Mapping[str, list[str]], which: int) -> str:
+    """Return a file name by the labels of a view, numbers with as many digits as the letter has repetitions."""
+    return _PLACE.sub(lambda found: labels[found[1]][which].zfill(len(found[0]) - 2), pattern)

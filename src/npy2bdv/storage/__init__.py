@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.spimdata import ImageLoader
     from npy2bdv.storage.base import Codec, Container, FormatCard, FormatName
+    from npy2bdv.storage.fence import Fence
 
 FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD, "omezarr": omezarr.CARD_V2}
 """All formats there are, as they are by default. The set is closed."""
@@ -46,8 +47,10 @@ def card_of(format: str, zarr_version: int | None = None) -> FormatCard:  # noqa
     return omezarr.CARDS[zarr_version]
 
 
-def open_container(loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "r") -> Container:
-    """Open the pixels that an XML names, which lie at `path`.
+def open_container(
+    loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "r", *, fence: Fence | None = None
+) -> Container:
+    """Open the pixels that an XML names, which lie at `path`; `fence` is asked where they name other files.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def open_container(loader: ImageLoader, path: Path, mode: Literal["r", "r+"] = "
         If they are of a kind that cannot be read.
     """
     if isinstance(loader, Hdf5Loader):
-        return hdf5.Hdf5Container(path, mode)
+        return hdf5.Hdf5Container(path, mode, fence=fence)
     if isinstance(loader, N5Loader):
         return n5.N5Container(path, mode)
     if isinstance(loader, OmeZarrLoader):
