@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from npy2bdv.storage import files
-from npy2bdv.storage.files import FileStore, is_temporary, remove_folder
+from npy2bdv.storage import files, save
+from npy2bdv.storage.files import FileStore, is_temporary, remove_folder, replace_folder
 
 
 @pytest.fixture
@@ -116,6 +116,29 @@ def test_a_folder_that_was_half_removed_goes_with_the_next(tmp_path: Path) -> No
     remove_folder(folder)
     remove_folder(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["a1.n5.x.npy2bdv-part"]
+
+
+def test_a_folder_takes_the_name_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = tmp_path / "new.n5", tmp_path / "old.n5"
+    for each in (new, old):
+        each.mkdir()
+        (each / each.name).touch()
+    move = save.move
+
+    def held(source: Path, target: Path) -> None:
+        if source == new:
+            raise PermissionError(13, "held by another program")
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "move", held)
+        with pytest.raises(PermissionError, match="held"):
+            replace_folder(new, old)
+    assert names(tmp_path) == {"new.n5/new.n5", "old.n5/old.n5"}
+    replace_folder(new, old)
+    assert names(tmp_path) == {"old.n5/new.n5"}
+    replace_folder(old, new)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.n5"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders are not synced on Windows")

@@ -25,6 +25,7 @@ import tensorstore
 from numpy.typing import NDArray
 
 import npy2bdv
+from npy2bdv.cli import main
 from npy2bdv.errors import ClosedError, ExistsError, InvalidInputError, InvalidTypeError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage import FORMATS, card_of
@@ -317,6 +318,21 @@ class TestEveryFormat:
         check(folder, medium, pixels)
         with npy2bdv.open(folder / "a.xml") as dataset:
             assert dataset.unfinished == ""
+
+    def test_the_command(self, tmp_path: Path, medium: Medium, capsys: pytest.CaptureFixture[str]) -> None:
+        pixels = tmp_path / "killed" / f"a{medium.card.suffixes[0]}"
+        with create(tmp_path, medium) as writer, writer.stream(setup=writer.add_setup(shape=SHAPE)) as view:
+            view.put(pixels_of("uint16")[:6], 0)
+            writer.checkpoint()
+            shutil.copytree(tmp_path, pixels.parent, ignore=shutil.ignore_patterns("killed", "*.lock"))
+        assert main(["info", str(pixels)]) == 0
+        assert "npy2bdv recover" in capsys.readouterr().out
+        assert main(["recover", str(pixels)]) == 0
+        assert "6 of 11" in capsys.readouterr().out
+        assert main(["info", str(pixels)]) == 0
+        shown = capsys.readouterr().out
+        assert f"{medium.card.loader} (a{medium.card.suffixes[0]}" in shown
+        assert "4,8,16" in shown
 
     def test_what_it_cannot_hold_is_refused_first(self, tmp_path: Path, medium: Medium) -> None:
         with pytest.raises(InvalidInputError, match="'rot13' is not known"):

@@ -84,8 +84,8 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, st
     loader = "no image loader" if data.loader is None else data.loader.format
     if dataset is not None:
         file = dataset.container.path
-        # to add up a folder of millions of chunks would take minutes
-        pixels = file.name if file.is_dir() else f"{file.name}, {_bytes(file.stat().st_size)}"
+        # the many files of a folder take long to count; those of a view are, below
+        pixels = f"{file.name}, {_bytes(file.stat().st_size)}" if file.is_file() else file.name
     else:
         pixels = "cannot be read by this version"
     missing = sorted(data.missing or ())

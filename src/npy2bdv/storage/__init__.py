@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
 from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader
-from npy2bdv.storage import codecs, files, hdf5, n5, omezarr, tensors
+from npy2bdv.storage import codecs, files, hdf5, n5, omezarr, save, tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,6 +114,14 @@ def remove_container(card: FormatCard, path: Path) -> None:
         path.unlink(missing_ok=True)
     else:
         files.remove_folder(path)
+
+
+def replace_container(card: FormatCard, source: Path, target: Path) -> None:
+    """Give pixels their final name, in place of those that were there; if that fails both stay as they are."""
+    if card.name == "hdf5":
+        save.move(source, target)
+    else:
+        files.replace_folder(source, target)
 
 
 def is_replaceable(card: FormatCard, path: Path) -> bool:

@@ -147,9 +147,27 @@ def remove_folder(folder: Path) -> None:
 
     It gets another name first, so that no part of it is met meanwhile.
     """
-    going = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
     if folder.exists():
-        move(folder, going)
+        move(folder, _going(folder))
     for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{_TEMPORARY}"):
         if left.is_dir():
             shutil.rmtree(left)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give a folder the name of another, which is removed; if that fails both stay as they are."""
+    going = _going(target)
+    if target.exists():
+        move(target, going)
+    try:
+        move(source, target)
+    except BaseException:
+        if going.exists():
+            move(going, target)
+        raise
+    if going.exists():
+        shutil.rmtree(going)
+
+
+def _going(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
