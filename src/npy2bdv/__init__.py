@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.model.affine import Affine
+    from npy2bdv.model.box import Box
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import RecoveredView, recover
@@ -30,6 +31,7 @@ _HOMES = {
     "BdvEditor": "npy2bdv",
     "BdvError": "errors",
     "BdvWriter": "npy2bdv",
+    "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
     "Level": "view",
@@ -52,6 +54,7 @@ __all__ = [
     "BdvEditor",
     "BdvError",
     "BdvWriter",
+    "Box",
     "Dataset",
     "DatasetWriter",
     "Level",

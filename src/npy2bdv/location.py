@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from npy2bdv.storage.tiff import TiffImage
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # a single letter is a drive
+_REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
 _PLACE = re.compile(r"\{([tciax])\1*\}")
 _ALL_IN_ONE = 2
@@ -166,7 +166,7 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     if not isinstance(loader, READABLE):
         raise why_not_read(path_xml, data)
     tag, text = _TAGS[loader.format], loader.path.text
-    if _REMOTE.match(text) and not text.startswith("file:"):
+    if _REMOTE.match(text):
         raise FormatError(
             f"{path_xml} names {text}, which is not on this machine; copy the pixels, and correct <{tag}> in the XML"
         )
