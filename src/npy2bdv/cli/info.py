@@ -83,8 +83,9 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, st
     """Say what there is in all."""
     loader = "no image loader" if data.loader is None else data.loader.format
     if dataset is not None:
-        path = dataset.container.path
-        pixels = f"{path.name}, {_bytes(path.stat().st_size)}" if path.is_file() else f"folder {path.name}"
+        file = dataset.container.path
+        # to add up a folder of millions of chunks would take minutes
+        pixels = file.name if file.is_dir() else f"{file.name}, {_bytes(file.stat().st_size)}"
     else:
         pixels = "cannot be read by this version"
     missing = sorted(data.missing or ())
