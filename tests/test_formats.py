@@ -97,6 +97,25 @@ if find_spec("z5py"):  # Linux only
     N5_READERS["z5py"] = by_z5py
 
 
+def by_zarr_python(path: Path, time: int, setup: int, level: int) -> NDArray[Any]:
+    import zarr
+
+    array: Any = zarr.open_array(path / f"s{setup}-t{time}.zarr/{level}", mode="r")
+    pixels: NDArray[Any] = array[0, 0]
+    return pixels
+
+
+def by_tensorstore_as_zarr(path: Path, time: int, setup: int, level: int) -> NDArray[Any]:
+    folder = path / f"s{setup}-t{time}.zarr/{level}"
+    driver = "zarr3" if (folder / "zarr.json").is_file() else "zarr"
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{folder}/"}}
+    pixels: NDArray[Any] = tensorstore.open(spec, read=True).result()[0, 0].read().result()
+    return pixels
+
+
+ZARR_READERS: dict[str, Reader] = {"zarr-python": by_zarr_python, "tensorstore": by_tensorstore_as_zarr}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
     """A format, and the readers by other people that judge it."""
@@ -108,6 +127,8 @@ class Medium:
 MEDIA = (
     Medium(card=card_of("hdf5"), readers={"h5py": by_h5py}),
     Medium(card=card_of("n5"), readers=N5_READERS),
+    Medium(card=card_of("omezarr", 2), readers=ZARR_READERS),
+    Medium(card=card_of("omezarr", 3), readers=ZARR_READERS),
 )
 
 media = pytest.mark.parametrize(

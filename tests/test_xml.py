@@ -6,7 +6,8 @@ import re
 import string
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -852,6 +853,18 @@ def test_cost_is_linear() -> None:
     benchmark = _benchmark()
     small, large = (min(benchmark.seconds(views)[0] for _ in range(3)) for views in (500, 5000))
     assert large < 40 * small
+
+
+def test_parsing_takes_at_most_twenty_times_what_lxml_takes() -> None:
+    text = xml.serialise(_benchmark().dataset(5000))
+
+    def seconds(parse: Callable[[bytes], object]) -> float:
+        start = time.perf_counter()
+        parse(text)
+        return time.perf_counter() - start
+
+    ratios = [seconds(xml.parse) / seconds(etree.fromstring) for _ in range(5)]
+    assert min(ratios) < 20
 
 
 def test_reading_opens_no_connection_and_no_file() -> None:

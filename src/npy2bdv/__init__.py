@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.export import export
     from npy2bdv.model.affine import Affine
+    from npy2bdv.model.box import Box
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import RecoveredView, recover
@@ -31,6 +32,7 @@ _HOMES = {
     "BdvEditor": "npy2bdv",
     "BdvError": "errors",
     "BdvWriter": "npy2bdv",
+    "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
     "Level": "view",
@@ -54,6 +56,7 @@ __all__ = [
     "BdvEditor",
     "BdvError",
     "BdvWriter",
+    "Box",
     "Dataset",
     "DatasetWriter",
     "Level",

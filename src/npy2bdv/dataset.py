@@ -64,9 +64,14 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
 
     Examples
     --------
-    >>> with npy2bdv.open("scan.xml") as dataset:  # doctest: +SKIP
-    ...     view = dataset.view(time=0, channel="488", tile=3)
-    ...     plane = view[100]
+    >>> import numpy as np, npy2bdv, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     xml = npy2bdv.resave(np.arange(60).reshape(3, 4, 5).astype("uint16"), f"{folder}/scan.xml")
+    ...     with npy2bdv.open(xml) as dataset:
+    ...         print(dataset)
+    ...         dataset.view(time=0, tile=0)[1, ::-1, 2]
+    <Dataset scan.xml: 1 time points x 1 setups>
+    array([37, 32, 27, 22], dtype=uint16)
     """
     path_xml = find_xml(Path(path))
     dataset = Dataset(path_xml, read_xml(path_xml), confine=confine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from npy2bdv.storage.tiff import TiffImage
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # a single letter is a drive
+_REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
 _PLACE = re.compile(r"\{([tciax])\1*\}")
 _ALL_IN_ONE = 2
@@ -166,26 +167,31 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     if not isinstance(loader, READABLE):
         raise why_not_read(path_xml, data)
     tag, text = _TAGS[loader.format], loader.path.text
-    if _REMOTE.match(text) and not text.startswith("file:"):
+    if _REMOTE.match(text):
         raise FormatError(
             f"{path_xml} names {text}, which is not on this machine; copy the pixels, and correct <{tag}> in the XML"
         )
     # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
     texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
-    for path in _places(path_xml, data, texts):
-        if path.exists():
-            return path
+    path = _place(path_xml, data, texts)
+    if path.exists():
+        return path
     raise NotFoundError(
         f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct <{tag}> in the XML"
     )
 
 
-def _places(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Iterator[Path]:
-    """Iterate over where a path that an XML names may lie; the last is the one to name in an error."""
+def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
+    """Return where a path that an XML names lies: the first of its spellings of which something is there."""
     base = data.base_path.text
-    for folder in dict.fromkeys((unquote(base), base)):  # a URI, so perhaps percent-encoded (formats.md 1.3)
-        for text in dict.fromkeys(texts):
-            yield _resolve(_resolve(path_xml.parent, folder), text)
+    folders = dict.fromkeys((unquote(base), base))  # a URI, so perhaps percent-encoded (formats.md 1.3)
+    places = [
+        _resolve(_resolve(path_xml.parent, folder), text)
+        for folder, text in product(folders, dict.fromkeys(texts))
+    ]
+    if len(places) > 1:
+        places.sort(key=Path.exists, reverse=True)
+    return places[0]
 
 
 def _resolve(folder: Path, text: str) -> Path:
@@ -230,7 +236,7 @@ def _listed(path_xml: Path, data: SpimData, loader: FileListLoader) -> Iterator[
     for view, file in loader.files.items():
         times.setdefault(file.path.text, set()).add(view.time)
     for view, file in loader.files.items():
-        *_, path = _places(path_xml, data, (file.path.text,))
+        path = _place(path_xml, data, [file.path.text])
         time = view.time if len(times[file.path.text]) > 1 else 0
         yield view, TiffImage(path=path, series=file.series, channel=file.channel, time=time)
 
@@ -239,7 +245,7 @@ def _stacks(path_xml: Path, data: SpimData, loader: StackLoader) -> Iterator[tup
     """Iterate over the files of a pattern. ``{tt}`` stands for the time point in two digits (formats.md 5)."""
     from npy2bdv.storage.tiff import TiffImage
 
-    *_, folder = _places(path_xml, data, (loader.folder.text,))
+    folder = _place(path_xml, data, [loader.folder.text])
     if in_one_file := [
         name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE
     ]:

@@ -145,8 +145,13 @@ class _Image:
 
         Examples
         --------
-        >>> view.to_dask().max(axis=0).compute().shape  # doctest: +SKIP
-        (2048, 2048)
+        >>> import numpy as np, npy2bdv, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     xml = npy2bdv.resave(np.ones((3, 4, 5), "uint16"), f"{folder}/scan.xml")
+        ...     with npy2bdv.open(xml) as dataset:
+        ...         lazy = dataset.view().to_dask()
+        ...     int(lazy.sum().compute())
+        60
         """
         try:
             import dask.array

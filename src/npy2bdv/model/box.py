@@ -49,9 +49,17 @@ class Box(NamedTuple):
 
     def moved_by(self, affine: Affine) -> Box:
         """Return the smallest box around what an affine makes of this one."""
-        corners = [(x, y, z) for x, y, z in np.array(np.meshgrid(*zip(*self, strict=True))).reshape(3, -1).T]
-        moved = affine.apply(corners)
-        return Box(_triple(moved.min(0)), _triple(moved.max(0)))
+        # without arrays, which would take most of the time: there may be a hundred thousand views
+        low, high = [], []
+        for row in range(3):
+            *factors, offset = affine.values[4 * row : 4 * row + 4]
+            ends = [
+                sorted((factor * start, factor * stop))
+                for factor, start, stop in zip(factors, self.min_xyz, self.max_xyz, strict=True)
+            ]
+            low.append(sum(first for first, _ in ends) + offset)
+            high.append(sum(last for _, last in ends) + offset)
+        return Box(_triple(low), _triple(high))
 
     def pixels(self, shape: Zyx) -> Region:
         """Return the region of an image whose pixels the box touches, clipped to the image; it may be empty.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from npy2bdv.storage.direct import can_read, is_faster, read_region
+from npy2bdv.storage.direct import DecodedChunks, can_read, needs_no_cache, read_region
 from npy2bdv.storage.mapped import ChunkMap, can_map, chunks_of, is_worth_it
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class CellsReader:
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region, of the type that they have in the file."""
-        if self._direct and is_faster(self._cells, region):
-            return read_region(self._cells, region)
+        if self._direct:
+            cache = None if needs_no_cache(self._cells, region) else self._cache
+            return read_region(self._cells, region, cache=cache)
         if (
             self._may_map
             and self._can_map
@@ -56,6 +57,12 @@ class CellsReader:
     @cached_property
     def _direct(self) -> bool:
         return can_read(self._cells)
+
+    @cached_property
+    def _cache(self) -> DecodedChunks | None:
+        """As large as HDF5's own, which stays empty; none where chunks may be written."""
+        limit = self._cells.id.get_access_plist().get_chunk_cache()[1]
+        return DecodedChunks(limit) if self._cells.file.mode == "r" else None
 
     @cached_property
     def _can_map(self) -> bool:
