@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "npy2bdv"
 # A room may import rooms of lower floors.
 FLOORS = {
     "errors": 0,
+    "handle": 0.5,
     "model": 1,
     "downsample": 1,
     "storage": 2,

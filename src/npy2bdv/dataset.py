@@ -16,6 +16,7 @@ from npy2bdv.errors import (
     NotInDatasetError,
     WriteError,
 )
+from npy2bdv.handle import Handle
 from npy2bdv.location import find_xml, open_pixels, read_xml, why_not_read
 from npy2bdv.model.box import Box
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
@@ -25,8 +26,6 @@ from npy2bdv.view import Level, View
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     import pandas
 
@@ -80,7 +79,7 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
     return dataset
 
 
-class Dataset:
+class Dataset(Handle):
     """A dataset opened for reading: a collection of views. Use as a context manager.
 
     Pickles without its open files and opens them again on use, as views and levels do.
@@ -353,17 +352,6 @@ class Dataset:
         self._closed = True
         if self._container is not None:
             self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         """Show path and counts."""

@@ -26,8 +26,8 @@ from npy2bdv.errors import (
     InvalidInputError,
     InvalidTypeError,
     NotFoundError,
-    WriteError,
 )
+from npy2bdv.handle import Handle
 from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
@@ -46,8 +46,6 @@ from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -191,7 +189,7 @@ def create(
     )
 
 
-class DatasetWriter(Draft):
+class DatasetWriter(Draft, Handle):
     """A dataset that is being written; made by `create`. Use as a context manager.
 
     The XML is written when the first view is declared and when the writer is closed; `save` writes it at any
@@ -746,22 +744,6 @@ class DatasetWriter(Draft):
     def closed(self) -> bool:
         """Whether the writer has been closed."""
         return self._closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except WriteError:
-            if error is None:
-                raise
-            logger.exception("closing %s", self.path_xml)  # the caller has an error of its own under way
 
     def _check_open(self) -> None:
         if self._closed:

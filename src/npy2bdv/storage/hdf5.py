@@ -18,6 +18,7 @@ import numpy as np
 from h5py._objects import phil  # h5py's lock around the library
 
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import Hdf5Loader, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.cells import CellsReader, files_beside
@@ -27,8 +28,6 @@ from npy2bdv.storage.truncated import what_is_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -80,7 +79,7 @@ def _cells_path(view: ViewId, level: int) -> str:
     return f"{_view_path(view)}/{level}/cells"
 
 
-class Hdf5Container:
+class Hdf5Container(Handle):
     """One HDF5 file (and the partitions that it links to).
 
     Pickles without its open file, and opens it again on use (for reading only).
@@ -351,17 +350,6 @@ class Hdf5Container:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:

@@ -21,6 +21,7 @@ from npy2bdv.errors import (
     NotFoundError,
     ReadOnlyError,
 )
+from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
@@ -30,8 +31,6 @@ from npy2bdv.storage.tensors import open_array, tensorstore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -120,7 +119,7 @@ def _read(store: FileStore, key: str) -> dict[str, Any]:
     return found
 
 
-class N5Container:
+class N5Container(Handle):
     """One N5 container: a folder with a file for each block. Pickles for reading only."""
 
     card = CARD
@@ -284,17 +283,6 @@ class N5Container:
     def close(self) -> None:
         """Close the container. A second call does nothing."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --------------------------------------------------------------------------------- for the levels
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from npy2bdv.errors import ClosedError, ExistsError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Codec, FormatCard, ImageNote
@@ -26,8 +27,6 @@ from npy2bdv.storage.zarrlevel import OmeZarrLevel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from npy2bdv.model.pyramid import Pyramid, Zyx
     from npy2bdv.storage.ngff import Attributes, Factors
@@ -84,7 +83,7 @@ def is_container(path: Path) -> bool:
     )
 
 
-class OmeZarrContainer:
+class OmeZarrContainer(Handle):
     """A folder of OME-Zarr images, one for each view. Pickles, for reading.
 
     Parameters
@@ -407,17 +406,6 @@ class OmeZarrContainer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._folder = ZarrFolder(self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _own_group(view: ViewId) -> ZarrGroup:

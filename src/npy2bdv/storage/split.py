@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import FormatError, MissingKeyError
+from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.base import CountsAbsent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from npy2bdv.storage.base import FormatCard, LevelPixels, Pixels
 
 
-class SplitContainer:
+class SplitContainer(Handle):
     """Boxes of the images of another container, which it owns.
 
     A level is there if the box begins at one of its pixels; others would be displaced by a part of a pixel.
@@ -89,17 +89,6 @@ class SplitContainer:
     def close(self) -> None:
         """Close the files. A second call does nothing."""
         self._inner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class SplitLevel:

@@ -12,13 +12,12 @@ import numpy as np
 import tifffile
 
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.handle import Handle
 from npy2bdv.storage.base import FormatCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -56,7 +55,7 @@ class TiffImage:
     shape: Zyx | None = None
 
 
-class TiffContainer:
+class TiffContainer(Handle):
     """The TIFF files of a dataset. May be read from several threads, which then take turns."""
 
     card = CARD
@@ -134,17 +133,6 @@ class TiffContainer:
             self._closed = True
             while self._files:
                 self._files.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class TiffLevel:
