@@ -170,8 +170,8 @@ class TiffLevel:
         if image.shape is not None and image.shape != self.shape:
             raise FormatError(
                 f"{image.path} holds an image of {self.shape} pixels (z, y, x), the XML describes {image.shape}: "
-                "it was cut short, is not the file that was meant, or BigStitcher puts the stack together from several files: "
-                "resave the dataset there"
+                "it was cut short, is not the file that was meant, or BigStitcher puts the stack together from "
+                "several files: resave the dataset there"
             )
 
     @property
