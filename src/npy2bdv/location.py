@@ -123,6 +123,8 @@ def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pix
         If they are not what they should be, or lie outside.
     """
     fence = Fence(folder=path_xml.parent, strict=confine)
+    if _problem(data.loader):
+        return None
     match data.loader:
         case SplitLoader(inner=inner, parts=parts):
             whole = open_pixels(path_xml, replace(inner, base_path=data.base_path), confine=confine)
@@ -145,12 +147,24 @@ def why_not_read(path_xml: Path, data: SpimData) -> FormatError:
     while isinstance(loader, SplitLoader):
         loader = loader.inner.loader
     named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
-    problem = f" ({loader.problem})" if isinstance(loader, OtherLoader) and loader.problem else ""
+    problem = _problem(loader)
     return FormatError(
-        f"{path_xml} names {named}{problem}; pixels are read from "
+        f"{path_xml} names {named}{f', and {problem}' if problem else ''}; pixels are read from "
         + ", ".join(repr(card.loader) for card in FORMATS.values())
         + ", from TIFF files, and from these where BigStitcher has split them"
     )
+
+
+def _problem(loader: ImageLoader | None) -> str:
+    """Say why the pixels of a loader are not read although others of its kind are; empty where nothing is known."""
+    if isinstance(loader, OtherLoader):
+        return loader.problem
+    if isinstance(loader, StackLoader):
+        names = [name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE]
+        return f"all {names[0]}s lie in one file" if names else ""
+    if isinstance(loader, READABLE) and _REMOTE.match(loader.path.text):
+        return f"{loader.path.text} is not on this machine: copy the pixels, and correct the XML"
+    return ""
 
 
 def pixel_path(path_xml: Path, data: SpimData) -> Path:
@@ -164,13 +178,9 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
         If it is not there.
     """
     loader = data.loader
-    if not isinstance(loader, READABLE):
+    if not isinstance(loader, READABLE) or _problem(loader):
         raise why_not_read(path_xml, data)
     tag, text = _TAGS[loader.format], loader.path.text
-    if _REMOTE.match(text):
-        raise FormatError(
-            f"{path_xml} names {text}, which is not on this machine; copy the pixels, and correct <{tag}> in the XML"
-        )
     # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
     texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
     path = _place(path_xml, data, texts)
@@ -246,12 +256,6 @@ def _stacks(path_xml: Path, data: SpimData, loader: StackLoader) -> Iterator[tup
     from npy2bdv.storage.tiff import TiffImage
 
     folder = _place(path_xml, data, [loader.folder.text])
-    if in_one_file := [
-        name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE
-    ]:
-        raise FormatError(
-            f"{path_xml} has all {in_one_file[0]}s in one file, which is not read here; resave it"
-        )
     channels = sorted({setup.attributes.get("channel", 0) for setup in data.setups.values()})
     times = {time: place for place, time in enumerate(data.timepoints.ids)}
     for view in data.views():

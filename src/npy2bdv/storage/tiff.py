@@ -121,11 +121,17 @@ class TiffContainer(Handle):
             if len(self._files) > _FILES_KEPT:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(image.path)
-        if image.series >= len(file.series):
+        try:
+            found = file.series
+        except (tifffile.TiffFileError, ValueError, IndexError) as error:
             raise FormatError(
-                f"{image.path} has {len(file.series)} images; the XML asks for number {image.series}, counted from 0"
+                f"{image.path} is damaged, or was cut short ({error}); copy it again"
+            ) from error
+        if image.series >= len(found):
+            raise FormatError(
+                f"{image.path} has {len(found)} images; the XML asks for number {image.series}, counted from 0"
             )
-        return file.series[image.series]
+        return found[image.series]
 
     def close(self) -> None:
         """Close the files. A second call does nothing."""
@@ -152,8 +158,8 @@ class TiffLevel:
         if image.shape is not None and image.shape != self.shape:
             raise FormatError(
                 f"{image.path} holds an image of {self.shape} pixels (z, y, x), the XML describes {image.shape}: "
-                "it is not the file that was meant, or BigStitcher puts the stack together from several files; "
-                "resave the dataset there"
+                "it was cut short, is not the file that was meant, or BigStitcher puts the stack together from "
+                "several files: resave the dataset there"
             )
 
     @property
