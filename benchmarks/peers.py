@@ -117,7 +117,9 @@ class Worker:
         job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
         environment = dict(os.environ)
         if candidate.python != Path(sys.executable):  # nothing of this environment reaches the other's
-            environment = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+            environment = {
+                name: value for name, value in environment.items() if not name.startswith("PYTHON")
+            }
         self._label = f"{candidate.label}, {job.name}"
         self._errors = folder.with_suffix(".txt").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(

@@ -56,7 +56,8 @@ def open_array(job: Job, folder: Path) -> Any:
     if not find_spec("tensorstore"):
         import z5py
 
-        return z5py.File(str(folder.parent), "r")[folder.name]
+        (root,) = (path for path in folder.parents if path.suffix == ".n5")
+        return z5py.File(str(root), "r")[folder.relative_to(root).as_posix()]
     import tensorstore
 
     kvstore = {"driver": "file", "path": f"{folder.as_posix()}/"}

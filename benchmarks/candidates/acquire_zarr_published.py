@@ -25,17 +25,19 @@ def cannot(job: Job) -> str | None:
 
 
 def planes(job: Job, data: NDArray[np.uint16], folder: Path, mark: Callable[[], None]) -> None:
-    """Stream planes; levels have the factors 2 and 4 along all axes, as ours."""
+    """Stream planes. It halves an image until it is as small as a chunk, so small ones get small chunks."""
     space = acquire_zarr.DimensionType.SPACE
     dimensions = [
         acquire_zarr.Dimension(
             name=name,
             kind=space,
             array_size_px=size,
-            chunk_size_px=min(chunk, size),
-            shard_size_chunks=max(1, block // chunk),
+            chunk_size_px=min(chunk, size // coarsest),
+            shard_size_chunks=block // chunk,
         )
-        for name, size, chunk, block in zip("zyx", job.shape, CHUNK, job.file_block(job.shape), strict=True)
+        for name, size, coarsest, chunk, block in zip(
+            "zyx", job.shape, job.levels[-1], CHUNK, job.file_block(job.shape), strict=True
+        )
     ]
     pyramid: dict[str, Any] = {}
     if len(job.levels) > 1:

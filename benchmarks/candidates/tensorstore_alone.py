@@ -64,9 +64,7 @@ def metadata(job: Job, shape: Zyx) -> dict[str, Any]:
     }
 
 
-def stacks(
-    job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]
-) -> None:
+def stacks(job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]) -> None:
     context = tensorstore.Context(CONTEXT)
     writes = []
     for index, array in enumerate(levels):

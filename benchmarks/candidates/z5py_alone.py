@@ -25,9 +25,7 @@ def cannot(job: Job) -> str | None:
     return None
 
 
-def stacks(
-    job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]
-) -> None:
+def stacks(job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]) -> None:
     level = {"level": 1} if job.compression else {}
     file = z5py.File(str(folder / "z5py.n5"), "w")
     for index, array in enumerate(levels):

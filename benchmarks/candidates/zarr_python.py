@@ -26,9 +26,7 @@ def cannot(job: Job) -> str | None:
     return None
 
 
-def stacks(
-    job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]
-) -> None:
+def stacks(job: Job, levels: Sequence[NDArray[np.uint16]], folder: Path, mark: Callable[[], None]) -> None:
     codecs: dict[str | None, Any] = {
         None: None,
         "zstd": Zstd(level=1),
