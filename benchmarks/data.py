@@ -8,8 +8,10 @@ import h5py
 import numpy as np
 
 import npy2bdv
+from npy2bdv.downsample import downsample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,6 +44,13 @@ def add_blob(light: NDArray[np.float64], y: float, x: float, brightness: float, 
     part = light[y0 : int(y) + 2 * radius, x0 : int(x) + 2 * radius]
     ys, xs = np.ogrid[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]]
     part += brightness * np.exp(-((ys - y) ** 2 + (xs - x) ** 2) / (radius**2))
+
+
+def finished_levels(
+    pixels: NDArray[np.uint16], levels: Sequence[tuple[int, int, int]]
+) -> list[NDArray[np.uint16]]:
+    """Return the arrays of all levels."""
+    return [pixels if set(factors) == {1} else downsample(pixels, factors) for factors in levels]
 
 
 def save_sources(pixels: NDArray[np.uint16], folder: Path) -> None:

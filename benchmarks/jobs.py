@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind: TypeAlias = Literal["stacks", "planes", "read_whole", "read_planes", "read_boxes", "open_xml"]
+Format: TypeAlias = Literal["hdf5", "n5", "zarr2", "zarr3"]
 Size: TypeAlias = Literal["small", "normal", "large"]
 Zyx: TypeAlias = tuple[int, int, int]
 
 CHUNK: Zyx = (4, 256, 256)
+SHARD: Zyx = (4, 1024, 1024)
+"""What lies in one file of Zarr v3, as ours has it by default; smaller images have less."""
+THREADS = min(4, os.cpu_count() or 1)
+"""For candidates that ask how many; as many as ours has by default."""
 PIXEL = np.dtype(np.uint16)
 ONE_LEVEL: tuple[Zyx, ...] = ((1, 1, 1),)
 LEVELS: tuple[Zyx, ...] = ((1, 1, 1), (2, 2, 2), (4, 4, 4))
@@ -37,6 +43,7 @@ class Job:
     shape: Zyx
     count: int = 1
     levels: tuple[Zyx, ...] = ONE_LEVEL
+    format: Format = "hdf5"
     compression: str | None = None
     source: str = "plain"
     """The dataset that is read."""
@@ -64,6 +71,16 @@ class Job:
             "open_xml": 0,
         }
         return pixels[self.kind] * PIXEL.itemsize
+
+    def file_block(self, shape: Zyx) -> Zyx:
+        """Return how many pixels of a level of this shape lie in one file, where there is one for each block."""
+        if self.format != "zarr3":
+            return CHUNK
+        counts = [
+            min(shard // chunk, -(-n // chunk)) for shard, chunk, n in zip(SHARD, CHUNK, shape, strict=True)
+        ]
+        z, y, x = (count * chunk for count, chunk in zip(counts, CHUNK, strict=True))
+        return z, y, x
 
     @property
     def edge(self) -> int:
@@ -117,6 +134,7 @@ def jobs(size: Size, long_gigabytes: float = 0) -> list[Job]:
     result = [whole, planes, with_levels(whole), with_levels(planes)]
     result += [with_gzip(replace(job, shape=shapes.packed)) for job in (whole, planes)]
     result += [series, with_levels(series), channels(planes, 2), channels(planes, 4)]
+    result += n5(whole, shapes.packed) + zarr(planes)
     result += [job for source in _SOURCES for job in reads(shapes.read, shapes.reads, source)]
     result.append(open_xml(*shapes.views))
     if long_gigabytes:
@@ -131,6 +149,29 @@ def with_levels(job: Job) -> Job:
 def with_gzip(job: Job) -> Job:
     title = f"{job.title}, gzip, 3 levels"
     return replace(job, name=f"{job.name}-gzip", title=title, levels=LEVELS, compression="gzip")
+
+
+def n5(whole: Job, packed: Zyx) -> list[Job]:
+    plain = replace(whole, name="n5", title="N5, whole stack", format="n5")
+    gzip = replace(plain, name="n5-gzip", title="N5, whole stack, gzip, 3 levels", shape=packed)
+    return [plain, replace(gzip, levels=LEVELS, compression="gzip")]
+
+
+def zarr(planes: Job) -> list[Job]:
+    """Return sharded streams, uncompressed, and streams of one file per chunk, compressed."""
+    sharded = replace(planes, name="zarr3", title="OME-Zarr v3 sharded, plane by plane", format="zarr3")
+    packed = [
+        replace(
+            planes,
+            name=f"zarr2-{codec}",
+            title=f"OME-Zarr v2, plane by plane, {codec}, 3 levels",
+            format="zarr2",
+            levels=LEVELS,
+            compression=codec,
+        )
+        for codec in ("zstd", "blosc")
+    ]
+    return [sharded, with_levels(sharded), *packed]
 
 
 def channels(job: Job, count: int) -> Job:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from jobs import Job
+    from jobs import Format, Job
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -30,6 +31,8 @@ class Candidate:
     name: str
     label: str
     python: Path | None
+    formats: frozenset[Format] = field(default=frozenset({"hdf5"}))
+    """Jobs in other formats are not its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,9 @@ class Run:
     peak: int
     """Peak memory above what was resident before the job."""
     size: int | None
+    files: int | None
+    metadata_files: int | None
+    folders: int | None
     longest_call: float | None
     """The longest time that one plane, stack or box took, in seconds."""
     pace: float | None
@@ -57,12 +63,46 @@ def candidates(peers: Path | None) -> list[Candidate]:
         ready = peers is not None and (peers / name / "ready.txt").is_file()
         return peers / name / "venv" / script if peers and ready else None
 
+    def library(name: str) -> Path | None:
+        return here if find_spec(name) else None
+
+    everything: frozenset[Format] = frozenset({"hdf5", "n5", "zarr2", "zarr3"})
+    folders = everything - {"hdf5"}
     return [
-        Candidate(name="raw", label="raw file", python=here),
-        Candidate(name="ours", label="ours", python=here),
+        Candidate(name="raw", label="raw file", python=here, formats=everything),
+        Candidate(name="ours", label="ours", python=here, formats=everything),
         Candidate(name="h5py_alone", label="h5py alone", python=here),
         Candidate(name="npy2bdv_published", label="npy2bdv 1.1.0", python=peer("npy2bdv")),
-        Candidate(name="pybdv_published", label="pybdv 0.6.0", python=peer("pybdv")),
+        Candidate(
+            name="pybdv_published",
+            label="pybdv 0.6.0",
+            python=peer("pybdv"),
+            formats=frozenset({"hdf5", "n5"}),
+        ),
+        Candidate(
+            name="tensorstore_alone",
+            label="tensorstore",
+            python=library("tensorstore"),
+            formats=folders,
+        ),
+        Candidate(
+            name="z5py_alone",
+            label="z5py",
+            python=library("z5py"),
+            formats=frozenset({"n5"}),
+        ),
+        Candidate(
+            name="zarr_python",
+            label="zarr-python",
+            python=library("zarr"),
+            formats=folders - {"n5"},
+        ),
+        Candidate(
+            name="acquire_zarr_published",
+            label="acquire-zarr 0.10.0",
+            python=peer("acquire-zarr"),
+            formats=frozenset({"zarr3"}),
+        ),
     ]
 
 
@@ -75,8 +115,11 @@ class Worker:
         folder.mkdir()
         job_file = folder.with_suffix(".json")
         job_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
-        # nothing of this environment reaches the other's interpreter
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment = dict(os.environ)
+        if candidate.python != Path(sys.executable):  # nothing of this environment reaches the other's
+            environment = {
+                name: value for name, value in environment.items() if not name.startswith("PYTHON")
+            }
         self._label = f"{candidate.label}, {job.name}"
         self._errors = folder.with_suffix(".txt").open("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(

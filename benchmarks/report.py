@@ -62,6 +62,14 @@ def seconds(run: Run, *, synced: bool) -> float:
     return run.seconds_synced if synced and run.seconds_synced is not None else run.seconds
 
 
+_PEERS = {
+    "tensorstore_alone": "tensorstore, finished arrays",
+    "z5py_alone": "z5py, finished arrays",
+    "pybdv_published": "pybdv 0.6.0",
+    "acquire_zarr_published": "acquire-zarr 0.10.0",
+}
+
+
 def _targets() -> list[Target]:
     def raw(job: str, buffered: float, synced: float | None = None) -> list[Target]:
         made = [Target(job=job, at_least=buffered, label="raw file, buffered", against="raw")]
@@ -71,6 +79,9 @@ def _targets() -> list[Target]:
 
     def published(job: str, at_least: float) -> Target:
         return Target(job=job, at_least=at_least, label="npy2bdv 1.1.0", against="npy2bdv_published")
+
+    def beside(job: str, peer: str, at_least: float) -> Target:
+        return Target(job=job, at_least=at_least, label=_PEERS[peer], against=peer)
 
     def pace(job: str) -> Target:
         return Target(job=job, at_least=0.9, label="last ten against first ten")
@@ -83,6 +94,12 @@ def _targets() -> list[Target]:
         Target(job="planes-gzip", at_least=300, label="MB/s of input"), published("planes-gzip", 12),
         *raw("series", 0.75), pace("series"),
         *raw("series-levels", 0.3), published("series-levels", 10), pace("series-levels"),
+        *raw("n5", 0.45), beside("n5", "tensorstore_alone", 1.2), beside("n5", "z5py_alone", 1.8),
+        *(beside("n5-gzip", name, 2) for name in ("tensorstore_alone", "z5py_alone")),
+        beside("n5-gzip", "pybdv_published", 10),
+        *raw("zarr3", 0.5), beside("zarr3", "acquire_zarr_published", 2),
+        *raw("zarr3-levels", 0.25), beside("zarr3-levels", "acquire_zarr_published", 2),
+        *(beside(job, "tensorstore_alone", 0.9) for job in ("zarr2-zstd", "zarr2-blosc")),
         published("read-whole-gzip", 3), published("read-whole-h5py", 3),
     ]  # fmt: skip
 
@@ -94,7 +111,26 @@ MEMORY_TARGET = 256 * 2**20 + 100e6  # max_memory as it is by default, and what 
 def tables(results: Sequence[Result], everyone: Sequence[Candidate], *, targets: bool) -> str:
     """Return the Markdown of all tables; `targets` compares with what should be reached."""
     parts = [_reach(results)] if targets else []
-    return "\n".join(parts + [_table(result, everyone) for result in results])
+    return "\n".join([*parts, *(_table(result, everyone) for result in results), _files(results, everyone)])
+
+
+def _files(results: Sequence[Result], everyone: Sequence[Candidate]) -> str:
+    """Return what lies on the disk afterwards, for each GB of pixels that went in."""
+    lines = [
+        "### Files per GB of pixels",
+        "",
+        "| job | candidate | files | of these with metadata | folders |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        for candidate in everyone:
+            outcome = result.outcomes.get(candidate.name)
+            if result.job.is_write and outcome and outcome.runs:
+                run, gigabytes = outcome.runs[0], result.job.nbytes / 1e9
+                counts = [(count or 0) / gigabytes for count in (run.files, run.metadata_files, run.folders)]
+                cells = [result.job.title, candidate.label, *map(digits, counts)]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _reach(results: Sequence[Result]) -> str:
@@ -152,7 +188,10 @@ def _table(result: Result, everyone: Sequence[Candidate]) -> str:
         "|---" * len(_COLUMNS) + "|",
     ]
     for candidate in everyone:
-        name, outcome = candidate.name, result.outcomes[candidate.name]
+        name = candidate.name
+        if name not in result.outcomes:
+            continue
+        outcome = result.outcomes[name]
         if not outcome.runs:
             lines.append(f"| {candidate.label} | {outcome.absent} |" + " |" * (len(_COLUMNS) - 2))
             continue
@@ -181,7 +220,7 @@ def spread(values: Sequence[float]) -> str:
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
-_COLOURS = ("#000000", "#0072b2", "#999999", "#d55e00", "#cc79a7")
+_COLOURS = ("#000000", "#0072b2", "#999999", "#d55e00", "#cc79a7", "#009e73", "#56b4e9", "#e69f00", "#f0e442")
 CAMERA = 840  # MB/s: 2048 x 2048 pixels of 16 bits at 100 Hz
 
 

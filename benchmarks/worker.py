@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -24,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import memory
-from jobs import Job
+import written
+from jobs import CHUNK, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +43,8 @@ class Task:
     candidate: Any
     input: Any
     folder: Path
+    finished: Any = None
+    """What goes in instead, for candidates that make no levels: the arrays of all of them."""
 
     def run(self, *, check: bool) -> dict[str, Any]:
         """Do the job once and measure it."""
@@ -55,7 +59,9 @@ class Task:
         peak = memory.peak()
         sync(self.folder)
         synced = time.perf_counter()
-        nbytes = sum(path.stat().st_size for path in files(self.folder))
+        sizes = [path.stat().st_size for path in files(self.folder)]
+        described = sum(written.is_metadata(path) for path in files(self.folder))
+        folders = sum(path.is_dir() for path in self.folder.rglob("*"))
         if check:
             self._check(result)
         self._clear()
@@ -65,7 +71,10 @@ class Task:
             "seconds": done - start,
             "seconds_synced": synced - start if self.job.is_write else None,
             "peak": peak - before,
-            "size": nbytes if self.job.is_write else None,
+            "size": sum(sizes) if self.job.is_write else None,
+            "files": len(sizes) if self.job.is_write else None,
+            "metadata_files": described if self.job.is_write else None,
+            "folders": folders if self.job.is_write else None,
             "longest_call": steps.max() if len(steps) else None,
             "pace": steps[:tenth].sum() / steps[-tenth:].sum() if tenth else None,
         }
@@ -77,18 +86,20 @@ class Task:
             z, y, x = map(min, job.shape, (8, 256, 256))
             job = replace(job, shape=(z, y, x), count=1, held=0)
             part = np.ascontiguousarray(self.input[:z, :y, :x])
-            replace(self, input=part)._work(job, lambda: None)
+            part_levels = finished_levels(self.candidate, job, part)
+            replace(self, input=part, finished=part_levels)._work(job, lambda: None)
         else:
             self._work(job, lambda: None)
         self._clear()
 
     def _work(self, job: Job, mark: Callable[[], None]) -> Any:
         work = getattr(self.candidate, job.kind)
-        return work(job, self.input, self.folder, mark) if job.is_write else work(job, self.input, mark)
+        given = self.input if self.finished is None else self.finished
+        return work(job, given, self.folder, mark) if job.is_write else work(job, given, mark)
 
     def _clear(self) -> None:
-        for path in files(self.folder):
-            path.unlink()
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _fill_page_cache(self) -> None:
         """Fill the page cache: with what will be read, or with a file of the size that will be written.
@@ -113,11 +124,11 @@ class Task:
         """Compare what was written or read with what it should be."""
         job = self.job
         if job.is_write:
-            written = [path for path in files(self.folder) if path.suffix == ".h5"]
-            if not written:  # the raw file
-                assert [path.stat().st_size for path in files(self.folder)] == [job.nbytes], "wrong size"
-            for path in written:
-                self._check_pixels(path)
+            raw = self.folder / "raw.bin"
+            if raw.exists():
+                assert raw.stat().st_size == job.nbytes, "wrong size"
+            else:
+                self._check_pixels()
             return
         if job.kind == "open_xml":
             expected = np.eye(3, 4)
@@ -134,23 +145,29 @@ class Task:
             result = result.view(np.uint16)
         assert np.array_equal(result, expected), "what was read is wrong"
 
-    def _check_pixels(self, path: Path) -> None:
+    def _check_pixels(self) -> None:
         """Check that every plane is there, and every level."""
-        import h5py
-
-        job = self.job
-        with h5py.File(path) as file:
-            for index in range(job.count):
-                view = file[f"t00000/s{index:02d}" if job.kind == "planes" else f"t{index:05d}/s00"]
-                assert len(view) == len(job.levels), "wrong number of levels"
-                cells = view["0/cells"]
-                for z in range(job.shape[0]):
-                    frame = (
-                        job.stack(self.input, index)[z]
+        job, depth = self.job, CHUNK[0]
+        for index, levels in enumerate(written.views(job, self.folder)):
+            assert len(levels) == len(job.levels), "wrong number of levels"
+            for z in range(0, job.shape[0], depth):
+                pixels = np.asarray(levels[0][z : z + depth]).view(np.uint16)
+                for plane, frame in enumerate(pixels, z):
+                    expected = (
+                        job.stack(self.input, index)[plane]
                         if job.kind == "stacks"
-                        else job.frame(self.input, z, index)
+                        else job.frame(self.input, plane, index)
                     )
-                    assert np.array_equal(cells[z].view(np.uint16), frame), f"plane {z} of {index} is wrong"
+                    assert np.array_equal(frame, expected), f"plane {plane} of {index} is wrong"
+
+
+def finished_levels(candidate: Any, job: Job, pixels: Any) -> Any:
+    """Return the arrays of all levels for a candidate that takes them finished (`FINISHED`), else None."""
+    if not (job.is_write and getattr(candidate, "FINISHED", False)):
+        return None
+    import data
+
+    return data.finished_levels(pixels, job.levels)
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -173,7 +190,8 @@ def prepare(name: str, job_file: str, source: str, folder: str) -> tuple[dict[st
     if reason := candidate.cannot(job):
         return said | {"cannot": reason}, None
     given = np.load(source) if job.is_write else Path(source)
-    return said, Task(job=job, candidate=candidate, input=given, folder=Path(folder))
+    finished = finished_levels(candidate, job, given)
+    return said, Task(job=job, candidate=candidate, input=given, folder=Path(folder), finished=finished)
 
 
 def read_job(path: Path) -> Job:

@@ -1,4 +1,4 @@
-"""Writing and reading, beside a raw file, h5py, the published npy2bdv and pybdv, all candidates taking turns.
+"""Writing and reading, beside a raw file and other libraries, all candidates taking turns.
 
 python benchmarks/write.py [--size small|normal|large] [--rounds N] [--jobs stack,planes] [--peers DIR] [--out DIR]
 """
@@ -104,6 +104,7 @@ def compare(
     job: Job, everyone: Sequence[Candidate], rounds: int, scratch: Path, versions: dict[str, dict[str, str]]
 ) -> Result:
     """Let all candidates do a job in turns; each round begins with another one."""
+    everyone = [candidate for candidate in everyone if job.format in candidate.formats]
     outcomes = {candidate.name: Outcome() for candidate in everyone}
     with tempfile.TemporaryDirectory(dir=scratch) as name, contextlib.ExitStack() as stack:
         folder = Path(name)

@@ -19,7 +19,7 @@ def run(*arguments: str | Path | float) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_kind_of_job_is_measured_and_reported(tmp_path: Path) -> None:
-    names = "planes,stack-gzip,series-levels,channels-2,read-boxes-gzip,open-xml,long"
+    names = "planes,stack-gzip,series-levels,channels-2,read-boxes-gzip,open-xml,long,n5,zarr3"
     options = ("--size", "small", "--rounds", "2", "--long", "0.002", "--jobs", names, "--out", tmp_path)
     done = run(BENCHMARKS / "write.py", *options)
     assert done.returncode == 0, done.stderr
@@ -43,6 +43,27 @@ def test_every_kind_of_job_is_measured_and_reported(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"benchmark.{s}" for s in ("json", "md", "png")
     ]
+
+
+def test_other_formats_are_measured_beside_other_libraries(tmp_path: Path) -> None:
+    names = "n5-gzip,zarr3-levels,zarr2-zstd,zarr2-blosc"
+    done = run(BENCHMARKS / "write.py", "--size", "small", "--rounds", 1, "--jobs", names, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = {
+        entry["job"]["name"]: entry["outcomes"]
+        for entry in json.loads((tmp_path / "benchmark.json").read_bytes())
+    }
+    assert list(results) == names.split(",")
+    for name, outcomes in results.items():
+        zarr = {"zarr_python"} | ({"acquire_zarr_published"} if name == "zarr3-levels" else set())
+        others = {"z5py_alone", "pybdv_published"} if name == "n5-gzip" else zarr
+        assert set(outcomes) == {"raw", "ours", "tensorstore_alone", *others}
+        (ours,), (peer,) = (outcomes[name]["runs"] for name in ("ours", "tensorstore_alone"))
+        assert ours["files"] - ours["metadata_files"] == peer["files"] - peer["metadata_files"]
+        assert ours["folders"] > 3
+    table = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
+    assert "| N5, whole stack, gzip, 3 levels | tensorstore | " in table.partition("### Files per GB")[2]
+    assert "failed" not in table
 
 
 def test_absent_peers_say_so(tmp_path: Path) -> None:
@@ -92,6 +113,66 @@ Task(job=job, candidate=Wrong, input=data, folder=Path({str(tmp_path)!r})).run(c
     done = run("-c", script)
     assert done.returncode != 0
     assert complaint in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "damage", "complaint"),
+    [
+        ("n5", "blocks[0].unlink()", "plane 0 of 0 is wrong"),
+        ("zarr3-levels", "shutil.rmtree(blocks[-1].parents[5])", "wrong number of levels"),
+        ("zarr3-levels", "blocks[0].unlink()", "plane 0 of 0 is wrong"),
+    ],
+)
+def test_a_folder_of_wrong_pixels_fails(tmp_path: Path, job: str, damage: str, complaint: str) -> None:
+    script = f"""
+import shutil, sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import numpy as np
+from candidates import ours
+from jobs import jobs
+from pathlib import Path
+from worker import Task
+import written
+
+class Wrong:
+    @staticmethod
+    def damage(folder):
+        blocks = sorted(path for path in folder.rglob("*") if path.is_file() and not written.is_metadata(path))
+        {damage}
+
+    @staticmethod
+    def stacks(job, data, folder, mark):
+        ours.stacks(job, data, folder, mark)
+        Wrong.damage(folder)
+
+    @staticmethod
+    def planes(job, data, folder, mark):
+        ours.planes(job, data, folder, mark)
+        Wrong.damage(folder)
+
+(job,) = [job for job in jobs("small") if job.name == {job!r}]
+data = np.ones(job.shape, np.uint16)
+Task(job=job, candidate=Wrong, input=data, folder=Path({str(tmp_path)!r})).run(check=True)
+"""
+    done = run("-c", script)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_layouts() -> None:
+    done = run(BENCHMARKS / "layouts.py", "--planes", 8, "--side", 512)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if "4x256x256" in line]
+    assert [(row[0].strip(), int(row[2])) for row in rows] == [
+        (name, levels) for name in ("HDF5", "N5", "OME-Zarr v2", "OME-Zarr v3, sharded") for levels in (1, 3)
+    ]
+    gigabytes = 2 * 8 * 512**2 / 1e9
+    files, described, operations = (
+        [round(int(row[column]) * gigabytes) for row in rows] for column in (3, 4, 6)
+    )
+    pixel_files = [all_of_them - metadata for all_of_them, metadata in zip(files, described, strict=True)]
+    assert pixel_files == [1, 1, 8, 8 + 1 + 1, 8, 8 + 1 + 1, 2, 2 + 1 + 1]
+    assert all(done >= 2 * kept for done, kept in zip(operations[2:], pixel_files[2:], strict=True))
 
 
 def test_checkpoints() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import npy2bdv
+from jobs import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from jobs import Job
 
 PACKAGES = ("npy2bdv", "h5py", "numpy", "isal")
+FORMATS: dict[str, dict[str, Any]] = {
+    "hdf5": {},
+    "n5": {"format": "n5", "chunks": CHUNK},
+    "zarr2": {"format": "omezarr", "zarr_version": 2, "chunks": CHUNK},
+    "zarr3": {"format": "omezarr", "zarr_version": 3, "chunks": CHUNK},
+}
 
 
 def cannot(job: Job) -> str | None:
@@ -24,7 +31,10 @@ def cannot(job: Job) -> str | None:
 
 
 def create(job: Job, folder: Path) -> npy2bdv.DatasetWriter:
-    return npy2bdv.create(folder / "ours.xml", levels=job.levels, compression=job.compression)
+    compression: Any = job.compression
+    return npy2bdv.create(
+        folder / "ours.xml", levels=job.levels, compression=compression, **FORMATS[job.format]
+    )
 
 
 def stacks(job: Job, data: NDArray[np.uint16], folder: Path, mark: Callable[[], None]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pybdv  # type: ignore[import-not-found]
 
-from jobs import CHUNK
+from jobs import CHUNK, THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,8 @@ def cannot(job: Job) -> str | None:
         return "always compresses"
     if job.kind.startswith("read"):
         return "reads through h5py"
+    if job.format == "n5" and not find_spec("z5py"):
+        return "needs z5py for this, which its environment lacks"
     return None
 
 
@@ -38,12 +41,13 @@ def stacks(job: Job, data: NDArray[np.uint16], folder: Path, mark: Callable[[], 
     for time in range(job.count):
         pybdv.make_bdv(
             job.stack(data, time),
-            str(folder / "pybdv.h5"),
+            str(folder / ("pybdv.n5" if job.format == "n5" else "pybdv.h5")),
             downscale_factors=factors or None,
             downscale_mode="mean",
             setup_id=0,
             timepoint=time,
             chunks=CHUNK,
+            n_threads=THREADS if job.format == "n5" else 1,
         )
         mark()
 
