@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
+import shutil
 import threading
 import warnings
 from dataclasses import replace
@@ -26,6 +28,7 @@ from npy2bdv.errors import (
     InvalidInputError,
     InvalidTypeError,
     NotFoundError,
+    WriteError,
 )
 from npy2bdv.handle import Handle
 from npy2bdv.location import suffix_of
@@ -39,6 +42,7 @@ from npy2bdv.storage import (
     is_replaceable,
     remove_container,
 )
+from npy2bdv.storage.base import RAW
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -354,6 +358,8 @@ class DatasetWriter(Draft, Handle):
         ------
         ExistsError
             If the view was written before and is not to be replaced.
+        WriteError
+            If the disk has no room for it.
         """
         self._check_open()
         known = self.known(setup)
@@ -368,6 +374,8 @@ class DatasetWriter(Draft, Handle):
             )
         if known.open_ended:
             self._check_alone(view)
+        if view not in self.views and view not in self._given_up:  # else it gets the space that it had
+            self._check_space(view, known)
         own = None if transform is None else view_transforms(transform)
         # no checkpoint that began before may speak for the new view
         with self._checkpointing, self._engine.door():
@@ -425,6 +433,19 @@ class DatasetWriter(Draft, Handle):
         self.container.flush()
         self._safety.declared(view, arrays, open_ended=known.open_ended)
         return arrays
+
+    def _check_space(self, view: ViewId, known: DraftSetup) -> None:
+        """Refuse a view for which the disk has no room. What compression will save cannot be known."""
+        if self._codec != RAW or known.open_ended:
+            return
+        levels = range(known.pyramid.n_levels)
+        needed = sum(math.prod(known.pyramid.level_shape(k)) for k in levels) * known.dtype.itemsize
+        disk = shutil.disk_usage(self.path_pixels.parent)
+        if disk.free < needed and disk.total:  # some network drives tell nothing
+            raise WriteError(
+                f"time point {view.time} of setup {view.setup} takes {needed / 1e9:.3g} GB, levels included, and "
+                f"{disk.free / 1e9:.3g} GB are free in {self.path_pixels.parent}: make room, or compress"
+            )
 
     def _hooks(self, view: ViewId) -> Hooks:
         return Hooks(
