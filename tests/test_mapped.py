@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ def noise(shape: tuple[int, ...], dtype: str = "<i2") -> NDArray[Any]:
 
 
 @given(st.data())
+@settings(deadline=None)  # files take their time
 def test_equals_h5py(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     sizes = st.tuples(*[st.integers(1, 9)] * 3)
     shape, chunk, grown = data.draw(sizes), data.draw(sizes), data.draw(sizes)
