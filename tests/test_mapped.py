@@ -143,6 +143,15 @@ def test_what_is_not_mapped(path: Path, tmp_path: Path) -> None:
         assert ChunkMap.of(file["cells"]) is None
 
 
+def test_an_image_without_a_single_chunk_is_mapped(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("cells", (64, 64, 64), "<i2", chunks=(64, 64, 64))
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        mapped = ChunkMap.of(file["cells"])
+        assert mapped is not None
+        assert not mapped.read(BOX).any()
+
+
 def test_chunks_beyond_the_end_are_not_mapped(path: Path, tmp_path: Path) -> None:
     """The file has become shorter since it was opened."""
     with h5py.File(path, "r") as file:
