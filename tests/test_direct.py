@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -64,6 +64,7 @@ def places(cells: h5py.Dataset) -> list[tuple[int, ...]]:
 
 
 @given(st.data())
+@settings(deadline=None)  # files take their time
 def test_equals_h5py(data: st.DataObject) -> None:
     sizes = st.tuples(*[st.integers(1, 9)] * 3)
     shape, chunk, grown = data.draw(sizes), data.draw(sizes), data.draw(sizes)

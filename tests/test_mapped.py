@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ def noise(shape: tuple[int, ...], dtype: str = "<i2") -> NDArray[Any]:
 
 
 @given(st.data())
+@settings(deadline=None)  # files take their time
 def test_equals_h5py(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     sizes = st.tuples(*[st.integers(1, 9)] * 3)
     shape, chunk, grown = data.draw(sizes), data.draw(sizes), data.draw(sizes)
@@ -140,6 +141,15 @@ def test_what_is_not_mapped(path: Path, tmp_path: Path) -> None:
     path.with_name("scan.h5.journal").touch()
     with h5py.File(path, "r") as file:
         assert ChunkMap.of(file["cells"]) is None
+
+
+def test_an_image_without_a_single_chunk_is_mapped(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("cells", (64, 64, 64), "<i2", chunks=(64, 64, 64))
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        mapped = ChunkMap.of(file["cells"])
+        assert mapped is not None
+        assert not mapped.read(BOX).any()
 
 
 def test_chunks_beyond_the_end_are_not_mapped(path: Path, tmp_path: Path) -> None:

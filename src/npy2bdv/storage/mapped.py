@@ -96,7 +96,8 @@ class ChunkMap:
                 )
 
             cells.id.chunk_iter(note)
-        end = int(offsets.max(initial=-1)) + math.prod(chunk) * cells.dtype.itemsize
+        last = int(offsets.max(initial=-1))
+        end = last + math.prod(chunk) * cells.dtype.itemsize if last >= 0 else 0
         try:
             if not offsets.size or journal_path(path).exists() or path.stat().st_size < end:
                 return None
