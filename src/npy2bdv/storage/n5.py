@@ -504,5 +504,3 @@ def _known_type(name: str) -> str:
     if name not in CARD.pixel_types:
         raise ValueError(f"the pixel type {name!r} is not known")
     return name
-
-
