@@ -99,7 +99,8 @@ class Draft:
 
     def set_defaults(self, *, levels: Levels, chunks: Chunks) -> None:
         """Set the levels and blocks of setups that are added from now on and given none of their own."""
-        self.pyramid_of((1, 1, 1), None, levels, chunks)  # refuses what no image could have
+        made = self.pyramid_of((1, 1, 1), None, levels, chunks)  # refuses what no image could have
+        self.card.check_order(made)
         self._levels = levels
         self._chunks = chunks
 

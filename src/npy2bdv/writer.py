@@ -78,7 +78,13 @@ def dataset_paths(
         If the name has another suffix, or the format is not known.
     """
     path = Path(path)
+    if "\\" in path.name:
+        raise InvalidInputError(
+            f"{path.name!r} has a backslash, which programs take for the end of a folder's name: write '/' between "
+            "folders, and leave it out of names"
+        )
     named, suffix = suffix_of(path)
+    asked = f"format={format!r}" if format is not None else f"zarr_version={zarr_version!r}"
     if format is None and zarr_version is not None:
         format = "omezarr"  # noqa: A001
     card = card_of(format or named or "hdf5", zarr_version)
@@ -90,7 +96,7 @@ def dataset_paths(
         )
     if named != card.name:
         raise InvalidInputError(
-            f"{path.name!r} is a name for the format {named!r}, and format={card.name!r} was asked for: leave one out"
+            f"{path.name!r} is a name for the format {named!r}, and {asked} was asked for: leave one out"
         )
     return path.with_name(path.name[: -len(suffix)] + ".xml"), path, card
 
@@ -230,7 +236,7 @@ class DatasetWriter(Draft, Handle):
             )
         # all that can be wrong is found before anything on disk changes
         for dtype in pixel_types:
-            self.card.check(self.pyramid_of((1, 1, 1), None, ((1, 1, 1),), (1, 1, 1)), dtype)
+            self.card.check(self.pyramid_of((1, 1, 1), None, self._levels, self._chunks), dtype)
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:

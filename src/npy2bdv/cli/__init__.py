@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from npy2bdv.cli.arguments import as_options
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in tokens or bool(os.environ.get("NPY2BDV_DEBUG"))
     command, arguments, _ = _app().parse_args([token for token in tokens if token != "--debug"])
     try:
-        status: int | None = command(*arguments.args, **arguments.kwargs)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            status: int | None = command(*arguments.args, **arguments.kwargs)
     except (BdvError, OSError) as error:
         if debug:
             raise
@@ -51,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("npy2bdv: interrupted\n")
         return INTERRUPTED
     return status or 0
+
+
+def _say(message: Warning | str, *_: object) -> None:
+    """Show a warning as one line."""
+    sys.stderr.write(f"npy2bdv: {as_options(str(message))}\n")
 
 
 def _app() -> App:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from cyclopts import Parameter
 
 from npy2bdv.cli import arguments
+from npy2bdv.cli.info import in_fiji
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,11 +103,10 @@ def convert(
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"{path}: {written / 1e6:.1f} MB of pixels in {seconds:.1f} s")
     _tell_what_was_understood(console, path)
-    console.print("Open it in Fiji: Plugins > BigDataViewer > Open XML/HDF5. What it holds: npy2bdv info")
 
 
 def _tell_what_was_understood(console: Console, path: Path) -> None:
-    """Say what the source was taken for, so that wrong axes or a voxel size that lacks are seen at once."""
+    """Say what the source was taken for, so that wrong axes or a missing voxel size are seen; and where it opens."""
     from npy2bdv.dataset import open as open_dataset
 
     with open_dataset(path) as dataset:
@@ -126,3 +126,4 @@ def _tell_what_was_understood(console: Console, path: Path) -> None:
             f"channels: {len(channels) or 1}{' (' + ', '.join(channels) + ')' if channels else ''}\n"
             f"Size z,y,x: {' and '.join([*sizes][:5])}; voxel size x,y,z: {' and '.join([*voxels][:5])}"
         )
+        console.print(f"Open it in Fiji: {in_fiji(dataset.spimdata)}. What it holds: npy2bdv info")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from npy2bdv.errors import FormatError, NotFoundError
+from npy2bdv.model.spimdata import OmeZarrLoader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,13 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
         raise
     with dataset:
         _show(console, path, data, dataset if dataset.has_pixels else None, rows)
+
+
+def in_fiji(data: SpimData) -> str:
+    """Say where in Fiji a dataset opens."""
+    if isinstance(data.loader, OmeZarrLoader):
+        return "Plugins > BigStitcher" + (", version 3.0 or later" if data.loader.zarr_version == 3 else "")
+    return "Plugins > BigDataViewer > Open XML/HDF5"
 
 
 def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None, rows: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 (the command line is read by this annotation)
 from typing import TYPE_CHECKING
 
+from npy2bdv.cli.info import in_fiji
 from npy2bdv.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -38,13 +39,12 @@ def recover(recording: Path, /) -> None:
         raise NotFoundError(f"there is no file {recording}; give the XML or the pixel file of the recording")
     views = bring_into_order(recording)
     path = find_xml(_final_name(recording))
+    data = read_xml(path)
     console = Console(highlight=False, markup=False, emoji=False)
-    _show(console, read_xml(path), views)
+    _show(console, data, views)
     console.print(f"\nDataset: {path}", soft_wrap=True)
     if any(view.planes for view in views):
-        console.print(
-            "Look at it in Fiji: Plugins > BigDataViewer > Open XML/HDF5. What it holds: npy2bdv info"
-        )
+        console.print(f"Look at it in Fiji: {in_fiji(data)}. What it holds: npy2bdv info", soft_wrap=True)
     else:
         console.print("Not one plane was safe: it was interrupted before the first checkpoint.")
 

@@ -54,7 +54,8 @@ def speedtest(
         Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
         BigDataViewer proposes; none: the full resolution only.
     chunks
-        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256.
+        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, and
+        8,256,256 for the others.
     compression
         none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
         default none for hdf5, gzip for n5, zstd for omezarr.

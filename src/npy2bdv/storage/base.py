@@ -86,6 +86,24 @@ class FormatCard:
             raise InvalidInputError(f"compression level {level!r} is not known: {name} has {known}")
         return Codec(name=name, level=level)
 
+    def check_order(self, pyramid: Pyramid) -> None:
+        """Refuse levels in an order that the format does not take.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is so.
+        """
+        pairs = zip(((1, 1, 1), *pyramid.factors), pyramid.factors, strict=False)
+        if self.ordered and (
+            pyramid.factors[0] != (1, 1, 1)
+            or any(finer > coarser for pair in pairs for finer, coarser in zip(*pair, strict=True))
+        ):
+            raise InvalidInputError(
+                f"{self.name} keeps the full resolution first, then coarser and coarser levels; found the factors "
+                f"{pyramid.factors} (z, y, x): give them in this order, (1, 1, 1) first"
+            )
+
     def check(self, pyramid: Pyramid, dtype: np.dtype[np.generic]) -> None:
         """Refuse what the format cannot hold, before anything is created.
 
@@ -101,15 +119,7 @@ class FormatCard:
                 f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
                 + ", ".join(self.pixel_types)
             )
-        pairs = zip(((1, 1, 1), *pyramid.factors), pyramid.factors, strict=False)
-        if self.ordered and (
-            pyramid.factors[0] != (1, 1, 1)
-            or any(finer > coarser for pair in pairs for finer, coarser in zip(*pair, strict=True))
-        ):
-            raise InvalidInputError(
-                f"{self.name} keeps the full resolution first, then coarser and coarser levels; found the factors "
-                f"{pyramid.factors} (z, y, x): give them in this order, (1, 1, 1) first"
-            )
+        self.check_order(pyramid)
         for chunk in pyramid.chunks:
             nbytes = chunk[0] * chunk[1] * chunk[2] * dtype.itemsize
             if nbytes >= self.max_chunk_bytes:

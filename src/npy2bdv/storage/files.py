@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from npy2bdv.storage.base import Payload
 
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What systems leave in folders that were looked at."""
+
 _TEMPORARY = ".npy2bdv-part"
 _MANY = 20_000
 

@@ -25,7 +25,7 @@ from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
-from npy2bdv.storage.files import FileStore, is_temporary
+from npy2bdv.storage.files import LITTER, FileStore, is_temporary
 from npy2bdv.storage.tensors import open_array, tensorstore
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ _ATTRIBUTES = "attributes.json"
 _CACHE = "attributes_cache.json"  # BDV trusts it more than the files that it sums up
 _SETUP = re.compile(r"setup(\d+)")
 _TIME = re.compile(r"timepoint(\d+)")
+_LEVEL = re.compile(r"s\d+")
 _HEADER = struct.Struct(">HH3I")  # mode, dimensions, size of the block (x, y, z)
 _SPARE = 64  # buffers
-_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 # How neuroglancer writes units; it takes others for an error, and pixels without any for nanometres.
 _UNITS = {
@@ -89,13 +89,10 @@ def _level_key(view: ViewId, level: int) -> str:
 
 
 def is_container(path: Path) -> bool:
-    """Tell whether a folder is an N5 container of ours or BDV's, with nothing foreign at its root."""
-    if not path.is_dir() or path.is_symlink():
+    """Tell whether a folder is an N5 container of ours or BDV's, with nothing foreign in it."""
+    if not path.is_dir() or path.is_symlink() or not _holds_only(path, _SETUP, _TIME, _LEVEL):
         return False
-    names = {each.name for each in path.iterdir() if not is_temporary(each)}
-    setups = {name for name in names if _SETUP.fullmatch(name)}
-    if names - setups - _LITTER - {_ATTRIBUTES, _CACHE}:
-        return False
+    setups = [each.name for each in path.iterdir() if _SETUP.fullmatch(each.name)]
     store = FileStore(path)
     try:
         known = ["n5" in _read(store, ""), *("downsamplingFactors" in _read(store, name) for name in setups)]
@@ -104,12 +101,25 @@ def is_container(path: Path) -> bool:
     return any(known)
 
 
+def _holds_only(folder: Path, name: re.Pattern[str], *names_below: re.Pattern[str]) -> bool:
+    """Tell whether all that lies in a folder is attributes, and folders of a name that hold those of the next."""
+    unseen = LITTER | {_ATTRIBUTES, _CACHE}
+    return all(
+        name.fullmatch(each.name)
+        and each.is_dir()
+        and not each.is_symlink()
+        and (not names_below or _holds_only(each, *names_below))
+        for each in folder.iterdir()
+        if not is_temporary(each) and each.name not in unseen
+    )
+
+
 def _read(store: FileStore, key: str) -> dict[str, Any]:
     """Return the attributes of a folder; none where they are absent."""
     name = f"{key}/{_ATTRIBUTES}".removeprefix("/")
     text = store.get(name)
     try:
-        found = json.loads(text or b"{}")
+        found = json.loads(b"{}" if text is None else text)
     except ValueError as error:
         raise FormatError(f"{store.root / name} is no JSON ({error}); the container is damaged") from error
     if not isinstance(found, dict):

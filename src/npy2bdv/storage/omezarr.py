@@ -19,7 +19,7 @@ from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Codec, FormatCard, ImageNote
-from npy2bdv.storage.files import is_temporary
+from npy2bdv.storage.files import LITTER, is_temporary
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
 from npy2bdv.storage.zarrlevel import OmeZarrLevel
@@ -65,22 +65,40 @@ CARDS = {2: CARD_V2, 3: CARD_V3}
 _LEVELS_KEPT = 16
 _ALONE = ViewId(0, 0)
 _GROUP = re.compile(r"s(\d+)-t(\d+)\.zarr")
-_NODE_FILES = (".zgroup", ".zarray", "zarr.json")
-_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders that were looked at
 _CONTRAST_BOX = (8, 512, 512)
 _CONTRAST_PERCENT = (0.1, 99.9)
 
 
 def is_container(path: Path) -> bool:
-    """Tell whether a folder is an OME-Zarr container, with nothing at its root that does not belong there."""
-    if not path.is_dir() or not any((path / name).is_file() for name in (".zgroup", "zarr.json")):
+    """Tell whether a folder holds OME-Zarr images, or is one, and nothing else: no labels, no other arrays."""
+    if not path.is_dir() or path.is_symlink():
         return False
-    return all(
-        each.name in METADATA_FILES | _LITTER
-        or is_temporary(each)
-        or any((each / name).is_file() for name in _NODE_FILES)
-        for each in path.iterdir()
+    folder = ZarrFolder(path)
+    return folder.is_group("") and (
+        _is_image(folder, "") or all(_is_image(folder, name) for name in _names_in(path))
     )
+
+
+def _is_image(folder: ZarrFolder, group: str) -> bool:
+    """Tell whether a group is an image of nothing but levels; one of our own may be incomplete after a kill."""
+    path = folder.path / group
+    if not path.is_dir() or path.is_symlink():
+        return False
+    names = _names_in(path)
+    if _GROUP.fullmatch(group):
+        return all(name.isdecimal() for name in names)
+    try:
+        said = ngff.from_attributes(folder.attributes(group) or {})
+        datasets = ngff.multiscale(said, path)["datasets"]
+    except FormatError:
+        return False
+    return names <= {each["path"].partition("/")[0] for each in datasets}
+
+
+def _names_in(path: Path) -> set[str]:
+    """Return what lies in a folder, but for metadata and what may go unseen."""
+    names = {each.name for each in path.iterdir() if not is_temporary(each)}
+    return names - METADATA_FILES - LITTER
 
 
 class OmeZarrContainer(Handle):
@@ -203,7 +221,7 @@ class OmeZarrContainer(Handle):
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
-        return (view for view in sorted(self._groups) if self._said(view) is not None)
+        return (view for view in sorted(self._groups) if (self.path / self._group(view).path).is_dir())
 
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored."""

@@ -43,6 +43,14 @@ class ZarrFolder:
         names = (".zgroup", ".zattrs", ".zarray")
         return 2 if any((self.path / node / name).is_file() for name in names) else None
 
+    def is_group(self, node: str) -> bool:
+        """Tell whether there is a group."""
+        try:
+            said = self._json(join(node, "zarr.json")) or {}
+        except FormatError:
+            return False
+        return said.get("node_type") == "group" or (self.path / node / ".zgroup").is_file()
+
     def attributes(self, group: str) -> Attributes | None:
         """Return the attributes of a group; None where it is none, or has none."""
         said = self._json(join(group, "zarr.json"))
@@ -62,6 +70,14 @@ class ZarrFolder:
                     raise FormatError(
                         f"{self.path / array / name} does not describe an array of Zarr v2 or v3 ({error!r})"
                     ) from error
+        return None
+
+    def zero_filled(self, array: str) -> dict[str, Any] | None:
+        """Return the metadata of an array with which absent chunks are zeros; None where they are so already."""
+        for name in ("zarr.json", ".zarray"):
+            said = self._json(join(array, name))
+            if said is not None:
+                return None if said.get("fill_value") in (None, 0) else {**said, "fill_value": 0}
         return None
 
     def put_group(self, group: str, attributes: Attributes, version: int) -> None:

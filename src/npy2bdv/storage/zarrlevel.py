@@ -58,23 +58,25 @@ class OmeZarrLevel:
     @property
     def nbytes_on_disk(self) -> int:
         """How many bytes the files of chunks take."""
-        layout, array = self._layout, (self._folder.path / self._array).as_posix()
+        layout = self._layout
         place = (index // size for index, size in zip(self._lead, layout.shard, strict=False))
-        beginning = f"{array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
+        beginning = f"{self._array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
         return sum(
             each.stat().st_size
             for each in self._files.files(beginning.rpartition("/")[0])
-            if each.as_posix().startswith(beginning) and each.name not in METADATA_FILES
+            if each.relative_to(self._folder.path).as_posix().startswith(beginning)
+            and each.name not in METADATA_FILES
         )
 
     def read(self, region: Region) -> NDArray[Any]:
-        """Return the pixels of a region."""
+        """Return the pixels of a region; chunks that are absent are zeros, as BigDataViewer shows them."""
         path = self._folder.path / self._array
         try:
             handle = self._handle  # another thread may resize meanwhile
             if handle is None:
                 driver = "zarr" if self._layout.zarr_version == 2 else "zarr3"
-                handle = self._handle = open_array(driver, path, cached=self._cached)
+                zero_filled = self._folder.zero_filled(self._array)
+                handle = self._handle = open_array(driver, path, zero_filled, cached=self._cached)
             pixels: NDArray[Any] = handle[(*self._lead, *region)].read().result()
         except (ValueError, OSError, KeyError, NotImplementedError) as error:
             raise FormatError(
