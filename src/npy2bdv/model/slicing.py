@@ -204,3 +204,12 @@ def _parts(pixels: NDArray[np.intp] | range, chunk: int) -> Iterator[_Part]:
                 source=slice(None, None, min(steps, default=1)) if len(steps) < 2 else source,
                 target=slice(start, stop),
             )
+
+
+def chunks_of(region: Region, shape: Zyx, chunk: Zyx) -> int:
+    """Return how many chunks a region touches."""
+    touched = 1
+    for part, size, length in zip(region, shape, chunk, strict=True):
+        start, stop, _ = part.indices(size)
+        touched *= -(-stop // length) - start // length if stop > start else 0
+    return touched

@@ -179,10 +179,13 @@ class LevelPixels(Protocol):
 
 @runtime_checkable
 class CountsAbsent(Protocol):
-    """A level that can tell, without much work, which chunks are not stored: they are read as zeros."""
+    """A level that can tell, without much work, that pixels are lost: their chunks are absent, and read as zeros."""
 
     def count_absent(self, region: Region) -> int:
-        """Return how many chunks of a region are not stored."""
+        """Return how many chunks of a region are not stored, but should be.
+
+        Where a format stores no chunks of zeros these are all chunks if it stores none at all, else nothing.
+        """
         ...
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from npy2bdv.model.slicing import chunks_of
 from npy2bdv.storage.direct import DecodedChunks, can_read, needs_no_cache, read_region
-from npy2bdv.storage.mapped import ChunkMap, can_map, chunks_of, is_worth_it
+from npy2bdv.storage.mapped import ChunkMap, can_map, is_worth_it
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -48,15 +48,6 @@ def can_map(cells: h5py.Dataset) -> bool:
     )
 
 
-def chunks_of(region: Region, shape: Zyx, chunk: Zyx) -> int:
-    """Return how many chunks a region touches."""
-    touched = 1
-    for part, size, length in zip(region, shape, chunk, strict=True):
-        start, stop, _ = part.indices(size)
-        touched *= -(-stop // length) - start // length if stop > start else 0
-    return touched
-
-
 class ChunkMap:
     """The chunks of one dataset in the memory map of its file.
 

@@ -22,6 +22,7 @@ from npy2bdv.errors import (
     ReadOnlyError,
 )
 from npy2bdv.handle import Handle
+from npy2bdv.model.slicing import chunks_of
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
@@ -141,6 +142,8 @@ class N5Container(Handle):
         self._closed = False
         self._store = FileStore(path)
         self._described: dict[int, dict[str, Any]] = {}
+        self._with_blocks: set[str] = set()
+        """Levels that are known to have blocks."""
         if mode == "x":
             if not path.parent.is_dir():
                 raise NotFoundError(f"the folder {path.parent} does not exist; create it first")
@@ -308,6 +311,12 @@ class N5Container(Handle):
         else:
             self._store.remove(key)
 
+    def has_blocks(self, key: str) -> bool:
+        """Tell whether a level has any block."""
+        if key not in self._with_blocks and any(file.name != _ATTRIBUTES for file in self._store.files(key)):
+            self._with_blocks.add(key)
+        return key in self._with_blocks
+
     def nbytes(self, key: str) -> int:
         """Return how many bytes the files of a level take."""
         return sum(file.stat().st_size for file in self._store.files(key) if file.name != _ATTRIBUTES)
@@ -385,6 +394,17 @@ class N5Level:
                 f"{self._container.path / self._key} cannot be read, a block is damaged ({error})"
             ) from error
         return pixels
+
+    def count_absent(self, region: Region) -> int:
+        """Return how many blocks of a region are absent: all if the level has none, else that is not looked at.
+
+        A single block says nothing by its absence: we leave out those of zeros, as BigStitcher and pybdv do.
+        """
+        return 0 if self._container.has_blocks(self._key) else chunks_of(region, self.shape, self.chunk)
+
+    def to_tensorstore(self) -> Any:
+        """Return the level (z, y, x) as a ``tensorstore.TensorStore`` for reading."""
+        return self._opened().T
 
     def _opened(self) -> Any:
         if self._codec not in _DECODERS:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from npy2bdv.errors import FormatError, MissingKeyError
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import ViewId
-from npy2bdv.storage.base import CountsAbsent
+from npy2bdv.storage.base import CountsAbsent, OpensInTensorstore
+from npy2bdv.storage.tensors import tensorstore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +77,8 @@ class SplitContainer(Handle):
         """Return one level of a view."""
         part = self._part(view.setup)
         whole = self._inner.level(ViewId(view.time, part.setup), level)
-        return SplitLevel(whole, part, self.factors(view.setup)[level])
+        kind = SplitTensor if isinstance(whole, OpensInTensorstore) else SplitLevel
+        return kind(whole, part, self.factors(view.setup)[level])
 
     def _part(self, setup: int) -> SplitPart:
         try:
@@ -148,3 +150,13 @@ class SplitLevel:
             )
         )
         return z, y, x
+
+
+class SplitTensor(SplitLevel):
+    """A box of a level that tensorstore can open."""
+
+    def to_tensorstore(self) -> Any:
+        """Return the box (z, y, x) as a ``tensorstore.TensorStore`` for reading; its first pixel is (0, 0, 0)."""
+        assert isinstance(self._whole, OpensInTensorstore)
+        whole = (slice(None), slice(None), slice(None))
+        return self._whole.to_tensorstore()[self._moved(whole)][tensorstore().d[:].translate_to[0]]

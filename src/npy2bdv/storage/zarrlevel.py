@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npy2bdv.errors import FormatError
+from npy2bdv.model.slicing import chunks_of
 from npy2bdv.storage.tensors import open_array
 from npy2bdv.storage.zarrays import METADATA_FILES, encode_chunk, shard_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,6 +38,8 @@ class OmeZarrLevel:
         self._lead = lead
         self._cached = cached
         self._handle: Any = None
+        self._has_chunks = False
+        """Whether it is known that there is one."""
         self.dtype = layout.dtype.newbyteorder("=")
 
     @property
@@ -58,15 +62,29 @@ class OmeZarrLevel:
     @property
     def nbytes_on_disk(self) -> int:
         """How many bytes the files of chunks take."""
+        return sum(each.stat().st_size for each in self._chunk_files())
+
+    def _chunk_files(self) -> Iterator[Path]:
         layout = self._layout
         place = (index // size for index, size in zip(self._lead, layout.shard, strict=False))
         beginning = f"{self._array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
-        return sum(
-            each.stat().st_size
-            for each in self._files.files(beginning.rpartition("/")[0])
-            if each.relative_to(self._folder.path).as_posix().startswith(beginning)
-            and each.name not in METADATA_FILES
-        )
+        for each in self._files.files(beginning.rpartition("/")[0]):
+            key = each.relative_to(self._folder.path).as_posix()
+            if key.startswith(beginning) and each.name not in METADATA_FILES:
+                yield each
+
+    def count_absent(self, region: Region) -> int:
+        """Return how many chunks of a region are absent: all if none is stored, else that is not looked at.
+
+        A single chunk says nothing by its absence: many programs leave out those of zeros.
+        """
+        self._has_chunks = self._has_chunks or any(True for _ in self._chunk_files())
+        return 0 if self._has_chunks else chunks_of(region, self.shape, self.chunk)
+
+    def to_tensorstore(self) -> Any:
+        """Return the level (z, y, x) as a ``tensorstore.TensorStore`` for reading."""
+        self.read((slice(0, 0), slice(0, 0), slice(0, 0)))  # opens it, or says why not
+        return self._handle[self._lead]
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region; chunks that are absent are zeros, as BigDataViewer shows them."""
