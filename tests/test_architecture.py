@@ -18,11 +18,13 @@ PACKAGE = ROOT / "src" / "npy2bdv"
 # A room may import rooms of lower floors.
 FLOORS = {
     "errors": 0,
+    "handle": 0.5,
     "model": 1,
     "downsample": 1,
     "storage": 2,
     "xml": 2,
     "location": 2.5,
+    "view": 3,
     "dataset": 3,
     "draft": 3,
     "engine": 3,
@@ -46,6 +48,7 @@ FLOORS = {
 }
 # Inside a floor only these.
 SIDEWAYS = {
+    ("dataset", "view"),
     ("writer", "checkpoints"),
     ("writer", "draft"),
     ("writer", "engine"),
@@ -56,28 +59,47 @@ SIDEWAYS = {
     ("carry", "rows"),
     ("checkpoints", "rows"),
     ("export", "dataset"),
+    ("export", "engine"),  # an image is written as views are, plane by plane, by the same threads
+    ("export", "stream"),
 }
 # Inside storage: what all formats stand on. Formats do not know each other.
 BELOW_FORMATS = {
     "storage.base",
+    "storage.cells",
     "storage.codecs",
     "storage.direct",
+    "storage.fence",
     "storage.files",
     "storage.frames",
     "storage.journal",
+    "storage.mapped",
+    "storage.ngff",
     "storage.save",
+    "storage.tensors",
+    "storage.truncated",
+    "storage.zarrays",
+    "storage.zarrfolder",
+    "storage.zarrlevel",
 }
 
 LIBRARIES = {
-    "h5py": {"storage.hdf5", "storage.direct", "storage.arrays"},
-    "tensorstore": {"storage.n5", "storage.omezarr", "storage.arrays"},
+    "h5py": {
+        "storage.hdf5",
+        "storage.cells",
+        "storage.direct",
+        "storage.mapped",
+        "storage.truncated",
+        "storage.arrays",
+    },
+    "tensorstore": {"storage.tensors", "storage.arrays"},
+    "numcodecs": {"storage.codecs"},
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},
     "tifffile": {"storage.tiff", "sources"},
-    "dask": {"dataset", "resave"},
+    "dask": {"view", "resave"},
     "pandas": {"dataset"},
-    "xarray": {"dataset"},
+    "xarray": {"view"},
     "matplotlib": {"views"},
     "neuroglancer": {"views"},
     "napari": {"views"},
@@ -89,7 +111,6 @@ EVERYWHERE = {"numpy"}
 LONG_FILES = {
     "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
     "storage/hdf5.py": "the only file that knows the layout, reading and writing",
-    "xml.py": "the only file that knows a tag, in both directions",
     "stream.py": "one class, whose locks and rows cannot be told apart from its calls",
     "writer.py": "the life of a recording: views, levels, checkpoints, saving",
     "npy2bdv.py": "the established module path of BdvWriter and BdvEditor, mostly docstrings",

@@ -405,7 +405,8 @@ def test_figures_are_shown_and_a_failing_display_stops_nothing(
         for _ in range(3):
             view.append(FRAME)
         wait_until(lambda: "the window is gone" in caplog.text)
-        assert [stats.frames for stats in shown][1:] == [3, 3]
+        assert len(shown) == 3
+        assert shown[-1].frames == 3
         view.append(FRAME)
         before = checkpoints_in(path)
         view.append(FRAME)

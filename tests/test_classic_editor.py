@@ -409,7 +409,12 @@ def replace_in_xml(old: str, new: str) -> Callable[[Path], None]:
     [
         ("absent.xml", None, FileNotFoundError, r"absent\.xml"),
         ("absent.h5", None, FileNotFoundError, r"absent\.xml"),
-        ("pixels.h5", None, FileNotFoundError, r"pixels\.xml"),  # its XML has another name
+        (
+            "pixels.h5",
+            lambda folder: (folder / "data.xml").unlink(),
+            FileNotFoundError,
+            r"pixels\.xml",
+        ),  # nothing names it
         ("data.tif", None, ValueError, "names no dataset"),
         ("data.xml", lambda folder: (folder / "pixels.h5").unlink(), FileNotFoundError, r"pixels\.h5"),
         ("data.xml", lambda folder: (folder / "pixels.h5").write_bytes(b"text"), ValueError, "HDF5"),

@@ -150,7 +150,7 @@ def test_convert_with_all_options(run: Run, tmp_path: Path) -> None:
         np.testing.assert_array_equal(view[...], STACK + 1)
         assert (view.voxel_size_xyz, view.unit) == ((0.5, 0.25, 2), "nanometer")
         assert [level.factors for level in view.levels()] == [(1, 1, 1), (1, 2, 3)]
-        assert [level.chunk for level in view.levels()] == [(2, 8, 8), (3, 4, 4)]
+        assert [level.chunks for level in view.levels()] == [(2, 8, 8), (3, 4, 4)]
     with h5py.File(out.with_suffix(".h5")) as file:
         assert file["t00000/s01/1/cells"].compression_opts == 3
     refused = run("convert", tmp_path / "two.npy", out, "--axes", "czyx")
@@ -317,16 +317,16 @@ def test_info_all(run: Run, scan: Path) -> None:
 def test_info_of_other_formats_shows_what_the_xml_says(run: Run, scan: Path) -> None:
     text = scan.read_text("utf-8")
     text = (
-        text.replace('format="bdv.hdf5"', 'format="bdv.n5"')
-        .replace("hdf5 type", "n5 type")
-        .replace("/hdf5", "/n5")
+        text.replace('format="bdv.hdf5"', 'format="bdv.ims"')
+        .replace("hdf5 type", "ims type")
+        .replace("/hdf5", "/ims")
     )
     other = scan.with_name("other.xml")
     other.write_text(text, "utf-8")
     shown = run("info", other)
     assert (shown.status, shown.err) == (0, "")
     for expected in (
-        "bdv.n5 (cannot be read by this version)",
+        "bdv.ims (cannot be read by this version)",
         "120: 0 to 119",
         "tile 19",
         "3,12,15",

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 import pytest
+import tensorstore
 from numpy.typing import NDArray
 
 import npy2bdv
@@ -40,6 +41,7 @@ class Job:
 
     how: Literal["planes", "blocks", "unknown length", "time lapse", "classic", "given up", "replaced"]
     compression: Literal["gzip"] | None = None
+    format: Literal["hdf5", "n5"] = "hdf5"
     levels: int = 1
     views: int = 1
     clock: bool = False
@@ -49,7 +51,17 @@ class Job:
 
     def __str__(self) -> str:
         words = [self.how, self.compression or "raw", f"{self.levels} levels", f"{self.views} views"]
+        words = words if self.format == "hdf5" else [self.format, *words]
         return ", ".join(words + ["by time"] * self.clock + ["replacing"] * self.existing)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether rows in part are stored where they belong."""
+        return self.format == "hdf5" and self.compression is None
+
+    def pixels(self, path: Path) -> Path:
+        """Where the pixels lie."""
+        return path.with_suffix(".h5" if self.format == "hdf5" else ".n5")
 
 
 @cache
@@ -82,6 +94,7 @@ def record(path: Path, job: Job) -> None:
         return
     writer = npy2bdv.create(
         path,
+        format=job.format,
         levels=LEVELS[: job.levels],
         chunks=CHUNK,
         checkpoint_seconds=0.02 if job.clock else 1000,
@@ -183,6 +196,12 @@ JOBS = (
     Job(how="given up", levels=2),
     Job(how="given up", compression="gzip"),
     Job(how="replaced", compression="gzip", levels=2, views=2),
+    Job(how="planes", format="n5", levels=3, views=2),
+    Job(how="planes", format="n5", compression="gzip", levels=2, clock=True, existing=True),
+    Job(how="blocks", format="n5", compression="gzip", levels=2),
+    Job(how="unknown length", format="n5", levels=2),
+    Job(how="given up", format="n5", levels=2),
+    Job(how="replaced", format="n5", compression="gzip", levels=2, views=2),
 )
 
 
@@ -199,9 +218,7 @@ def killed(path: Path, job: Job, seed: int) -> dict[ViewId, set[int]]:
     assert process.returncode != 1, "the recording itself failed"
     if job.clock:
         done = [
-            each.text["views"]
-            for each in read_records(journal_path(path.with_suffix(".h5")))
-            if each.kind == "done"
+            each.text["views"] for each in read_records(journal_path(job.pixels(path))) if each.kind == "done"
         ]
         last = [(view, sum(stop - start for start, stop in there)) for view, there, _ in (done or [[]])[-1]]
     else:
@@ -230,15 +247,17 @@ def fingerprint(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("job", JOBS, ids=str)
 def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path) -> None:
     path_xml = tmp_path / "a.xml"
-    path_h5 = path_xml.with_suffix(".h5")
+    pixels_path = job.pixels(path_xml)
     if job.existing:
-        with npy2bdv.create(path_xml) as writer:
+        with npy2bdv.create(path_xml, format=job.format) as writer:
             writer.write(np.ones((1, 2, 3), "uint16"), setup=writer.add_setup(shape=(1, 2, 3)))
     acknowledged = killed(path_xml, job, seed)
     early_xml = tmp_path / "a.recording.xml"
     try:
-        safe_as_it_lies(path_h5, job, acknowledged)
+        safe_as_it_lies(pixels_path, job, acknowledged)
     except (OSError, KeyError, RuntimeError):
+        if job.format != "hdf5":
+            raise
         before = fingerprint(tmp_path)
         with pytest.raises(FormatError):
             npy2bdv.recover(path_xml)
@@ -251,11 +270,12 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
         with npy2bdv.open(early_xml if job.existing else path_xml) as dataset:
             for id_, planes in acknowledged.items():
                 view = dataset.view(time=id_.time, setup=id_.setup)
-                for z in planes if job.compression is None else full_rows(planes, view.shape[0]):
+                for z in planes if job.in_place else full_rows(planes, view.shape[0]):
                     np.testing.assert_array_equal(view[z], plane(id_, z))
 
     report = {each.view: each for each in npy2bdv.recover(path_xml)}
-    assert {path.name for path in tmp_path.iterdir()} <= {"a.xml", "a.xml~1", "a.h5"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.xml", "a.xml~1", pixels_path.name}
+    assert not list(tmp_path.rglob("*.npy2bdv-part"))
     with npy2bdv.open(path_xml) as dataset:
         for id_, planes in acknowledged.items():
             view = dataset.view(time=id_.time, setup=id_.setup)
@@ -282,11 +302,19 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
 
 
 def safe_as_it_lies(path: Path, job: Job, acknowledged: dict[ViewId, set[int]]) -> None:
-    """Look with h5py alone."""
+    """Look with h5py or tensorstore alone."""
+    if job.format == "n5":
+        for id_, planes in acknowledged.items():
+            folder = f"{path}/setup{id_.setup}/timepoint{id_.time}/s0/"
+            spec = {"driver": "n5", "kvstore": {"driver": "file", "path": folder}}
+            blocks = tensorstore.open(spec, read=True).result().T
+            for z in full_rows(planes, blocks.shape[0]):
+                np.testing.assert_array_equal(blocks[z].read().result(), plane(id_, z))
+        return
     with h5py.File(path, "r") as file:
         for id_, planes in acknowledged.items():
             cells = file[f"t{id_.time:05d}/s{id_.setup:02d}/0/cells"]
-            for z in planes if job.compression is None else full_rows(planes, len(cells)):
+            for z in planes if job.in_place else full_rows(planes, len(cells)):
                 np.testing.assert_array_equal(cells[z].view("uint16"), plane(id_, z))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import npy2bdv
 from npy2bdv import xml
@@ -161,9 +162,14 @@ _SLICES = st.builds(slice, _BOUNDS, _BOUNDS, st.none() | st.sampled_from([-3, -2
 _INDICES = st.one_of(_SLICES, st.integers(-9, 9), st.just(Ellipsis))
 
 
-@given(st.lists(_INDICES, max_size=4).map(tuple) | _INDICES)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_slices_are_those_of_numpy(dataset: npy2bdv.Dataset, index: Any) -> None:
+_ARRAYS = hnp.arrays(np.int64, st.integers(0, 5), elements=st.integers(-6, 5))
+_MASKS = st.sampled_from([5, 6, 7]).flatmap(lambda n: hnp.arrays(bool, n))
+_PARTS = st.one_of(_INDICES, _ARRAYS, _MASKS, st.none())
+
+
+@given(st.lists(_PARTS, max_size=4).map(tuple) | _PARTS)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_indices_are_those_of_numpy(dataset: npy2bdv.Dataset, index: Any) -> None:
     level = dataset.view(setup=0).level(0)
     try:
         wanted = STACK[index]
@@ -176,11 +182,9 @@ def test_slices_are_those_of_numpy(dataset: npy2bdv.Dataset, index: Any) -> None
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    "index", [None, True, [0, 1], np.array([0, 1]), np.ones(SHAPE, bool), 1.0, "z", (0, None)]
-)
+@pytest.mark.parametrize("index", [True, 1.0, "z", (0, [0.5])])
 def test_indices_that_are_not_taken(dataset: npy2bdv.Dataset, index: Any) -> None:
-    with pytest.raises(InvalidInputError, match="levels are read by integers and slices; found"):
+    with pytest.raises(InvalidInputError, match=r"read by integers, slices, and arrays .*; found"):
         dataset.view(setup=0)[index]
 
 

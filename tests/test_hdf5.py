@@ -252,7 +252,7 @@ def test_any_layout_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
     with npy2bdv.open(foreign(tmp_path, VALUES, "uint16", **options)) as dataset:
         level = dataset.view(time=0).level(0)
         np.testing.assert_array_equal(level[...], VALUES)
-        assert level.chunk == options.get("chunks", (2, 3, 4))
+        assert level.chunks == options.get("chunks", (2, 3, 4))
         assert level.nbytes == VALUES.nbytes
 
 

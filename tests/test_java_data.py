@@ -14,7 +14,7 @@ from npy2bdv.downsample import downsample
 from npy2bdv.errors import MissingKeyError
 from npy2bdv.model.spimdata import Angle, Tile, ViewId
 
-FOLDERS = ("A_hdf5", "D_hdf5_float32", "G_hdf5_loopback")
+FOLDERS = ("A_hdf5", "C_n5", "D_hdf5_float32", "G_hdf5_loopback", "H_n5_types")
 
 
 @pytest.fixture(params=FOLDERS)
@@ -82,7 +82,7 @@ def test_every_level_of_every_view(dataset: npy2bdv.Dataset, expected: dict[str,
             pixels = level[...]
             assert pixels.shape == level.shape == tuple(told["dims_xyz"][::-1])
             assert pixels.dtype == level.dtype == np.dtype(told["dtype"])
-            assert level.chunk == tuple(told["chunk_xyz"][::-1])
+            assert level.chunks == tuple(told["chunk_xyz"][::-1])
             assert level.factors == tuple(told["factors_xyz"][::-1])
             assert crc32(pixels) == told["crc32"]
             assert float(pixels.max()) == told["max"]
@@ -113,8 +113,12 @@ def test_levels_that_bdv_made_from_level_0_are_ours(
             theirs, ours = view.level(told["level"])[...], downsample(view.level(base)[...], relative)
             if theirs.dtype.kind == "f":
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 * float(np.abs(theirs).max()))
-            else:
+            elif all(factor & (factor - 1) == 0 for factor in relative):
                 np.testing.assert_array_equal(ours, theirs)
+            else:  # Java's 1/3 is no third: what lies half way may round down
+                wrong = ours != theirs
+                assert wrong.mean() < 0.01
+                np.testing.assert_array_equal(ours[wrong] - 1, theirs[wrong])
             compared += 1
     assert compared
 
@@ -131,12 +135,13 @@ def test_location_and_axis(real_data: Path) -> None:
         assert (angle.axis_xyz, angle.degrees) == ((0.0, 1.0, 0.0), 45.0)
 
 
-@pytest.mark.parametrize("name", ["C_n5/dataset.xml", "C_n5/bigstitcher.xml", "H_n5_types/dataset.xml"])
-def test_description_of_formats_that_are_not_read_yet(real_data: Path, name: str) -> None:
-    """Setups, labels and transforms are there; only pixels are refused, with the loader's name."""
-    with npy2bdv.open(real_data / "java" / name) as dataset:
-        view = next(iter(dataset.views()))
-        assert view.name is not None
-        assert view.transform.is_finite
-        with pytest.raises(npy2bdv.BdvError, match=r"image loader 'bdv\.n5'.*'bdv\.hdf5'"):
-            view[0]
+def test_pixels_of_a_dataset_that_bigstitcher_saved(real_data: Path) -> None:
+    """Its XML names the pixels that BigDataViewer wrote, and transforms of its own."""
+    folder = real_data / "java/C_n5"
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    with npy2bdv.open(folder / "bigstitcher.xml") as dataset:
+        for wanted in expected["views"]:
+            for told in wanted.get("levels", ()):
+                view = dataset.view(time=wanted["timepoint"], setup=wanted["setup"])
+                assert crc32(view.level(told["level"])[...]) == told["crc32"]
+        assert len(dataset) == sum(bool(view.get("levels")) for view in expected["views"])

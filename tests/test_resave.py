@@ -202,7 +202,7 @@ def test_dataset_keeps_all_that_its_xml_says(tmp_path: Path) -> None:
         assert new.missing_views == ((1, 3),)
         for view, same in zip(old.views(), new.views(), strict=True):
             np.testing.assert_array_equal(view[...], same[...])
-            assert (same.n_levels, same.level(0).chunk) == (1, (4, *np.minimum(16, same.shape[1:])))
+            assert (same.n_levels, same.level(0).chunks) == (1, (4, *np.minimum(16, same.shape[1:])))
 
 
 def test_dataset_by_its_pixel_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Writing through `create`: setups, labels, transforms, XML, backups, what is left after an error."""
 
+import shutil
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -388,3 +389,27 @@ def test_what_was_written_is_read(
             for level, factors in zip(dataset.view(time=time).levels(), levels, strict=True):
                 assert level.dtype == np.dtype(dtype)
                 np.testing.assert_array_equal(level[...], downsample(expected, factors))
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_view_that_does_not_fit_on_the_disk(
+    tmp_path: Path, compression: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything of it is written, and what came before stays; compressed it may fit."""
+    with npy2bdv.create(tmp_path / "a.xml", compression=compression) as writer:
+        setup = writer.add_setup(shape=STACK.shape)
+        writer.write(STACK, setup=setup)
+        full = shutil.disk_usage(tmp_path)._replace(free=STACK.nbytes - 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+        if compression is None:
+            with pytest.raises(
+                npy2bdv.errors.WriteError, match=r"time point 1 of setup 0 takes .* make room"
+            ):
+                writer.write(STACK, setup=setup, time=1)
+        else:
+            writer.write(STACK, setup=setup, time=1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: full._replace(total=0, free=0))
+        writer.write(STACK, setup=setup, time=2)
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        assert [view.id.time for view in dataset.views()] == ([0, 2] if compression is None else [0, 1, 2])
+        assert (dataset.view(time=2)[...] == STACK).all()

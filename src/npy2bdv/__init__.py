@@ -12,16 +12,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npy2bdv.dataset import Dataset, Level, View, open  # noqa: A004
+    from npy2bdv.dataset import Dataset, open  # noqa: A004
     from npy2bdv.downsample import downsample
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
+    from npy2bdv.export import export
     from npy2bdv.model.affine import Affine
+    from npy2bdv.model.box import Box
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import RecoveredView, recover
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
+    from npy2bdv.view import Level, View
     from npy2bdv.writer import DatasetWriter, create
 
 _HOMES = {
@@ -29,18 +32,20 @@ _HOMES = {
     "BdvEditor": "npy2bdv",
     "BdvError": "errors",
     "BdvWriter": "npy2bdv",
+    "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
-    "Level": "dataset",
+    "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
     "Stats": "engine",
-    "View": "dataset",
+    "View": "view",
     "ViewId": "model.spimdata",
     "ViewStream": "stream",
     "ViewTransform": "model.spimdata",
     "create": "writer",
     "downsample": "downsample",
+    "export": "export",
     "open": "dataset",
     "recover": "recover",
     "resave": "resave",
@@ -51,6 +56,7 @@ __all__ = [
     "BdvEditor",
     "BdvError",
     "BdvWriter",
+    "Box",
     "Dataset",
     "DatasetWriter",
     "Level",
@@ -63,6 +69,7 @@ __all__ = [
     "ViewTransform",
     "create",
     "downsample",
+    "export",
     "npy2bdv",
     "open",
     "recover",
@@ -85,7 +92,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Some functions (`resave`, `downsample`) live in modules of the same name: the function is what users get."""
+    """Some functions (`resave`, `export` ...) live in modules of the same name: the function is what users get."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

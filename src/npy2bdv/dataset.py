@@ -3,69 +3,86 @@
 from __future__ import annotations
 
 import logging
-import math
+from collections import Counter
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from npy2bdv.errors import (
     ClosedError,
-    FormatError,
     InUseError,
     InvalidInputError,
     MissingKeyError,
-    OutOfRangeError,
+    NotInDatasetError,
     WriteError,
 )
-from npy2bdv.location import find_xml, pixel_path, read_xml
-from npy2bdv.model.affine import Affine
-from npy2bdv.model.slicing import read_box
+from npy2bdv.handle import Handle
+from npy2bdv.location import find_xml, open_pixels, read_xml, why_not_read
+from npy2bdv.model.box import Box
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
-from npy2bdv.storage import READABLE, open_container
 from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.view import Level, View
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
-    from numpy.typing import DTypeLike, NDArray
+    import pandas
 
-    from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.model.slicing import Index
-    from npy2bdv.model.spimdata import Camera, SpimData, Triple, ViewSetup, ViewTransform
-    from npy2bdv.storage.base import Container, LevelArray
+    from npy2bdv.model.spimdata import SpimData, ViewSetup
+    from npy2bdv.storage.base import Pixels
 
+__all__ = ["Dataset", "Level", "View", "open"]
 
 logger = logging.getLogger(__name__)
 
+_HTML_ROWS = 30
 
-def open(path: str | os.PathLike[str]) -> Dataset:  # noqa: A001
+
+def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # noqa: A001
     """Open a dataset for reading. No byte on disk changes.
 
     Parameters
     ----------
     path
-        The XML, or the pixel file (``NAME.h5``) beside it.
+        The XML, or the pixels beside it (``NAME.h5``, ``NAME.n5``, ``NAME.zarr``): then the XML is the one of
+        that name, or the one in the folder that names them.
+    confine
+        Refuse pixels that lie outside of the XML's folder, as the XML or links in an HDF5 file may name
+        them; for datasets of people whom you do not know.
 
     Raises
     ------
     NotFoundError
         If the XML or the pixels are not there.
     FormatError
-        If they are not what they should be.
+        If they are not what they should be. Where the XML names an image loader that is not read, this
+        comes when pixels are asked for; everything else is there.
+    InvalidInputError
+        If several XMLs describe the pixels.
+
+    Examples
+    --------
+    >>> import numpy as np, npy2bdv, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     xml = npy2bdv.resave(np.arange(60).reshape(3, 4, 5).astype("uint16"), f"{folder}/scan.xml")
+    ...     with npy2bdv.open(xml) as dataset:
+    ...         print(dataset)
+    ...         dataset.view(time=0, tile=0)[1, ::-1, 2]
+    <Dataset scan.xml: 1 time points x 1 setups>
+    array([37, 32, 27, 22], dtype=uint16)
     """
     path_xml = find_xml(Path(path))
-    dataset = Dataset(path_xml, read_xml(path_xml))
+    dataset = Dataset(path_xml, read_xml(path_xml), confine=confine)
     if dataset.unfinished:
         logger.warning("%s: %s", path_xml, dataset.unfinished)
     return dataset
 
 
-class Dataset:
-    """A dataset opened for reading. Pickles without its open files. Use as a context manager.
+class Dataset(Handle):
+    """A dataset opened for reading: a collection of views. Use as a context manager.
+
+    Pickles without its open files and opens them again on use, as views and levels do.
 
     Attributes
     ----------
@@ -75,16 +92,21 @@ class Dataset:
         All that the XML says.
     """
 
-    def __init__(self, path: Path, spimdata: SpimData) -> None:
+    def __init__(self, path: Path, spimdata: SpimData, *, confine: bool = False) -> None:
         self.path = path
         self.spimdata = spimdata
-        self._container: Container | None = None
+        self.noted: set[ViewId] = set()
+        """Views of which it was said that they are not complete."""
         self._closed = False
-        if isinstance(spimdata.loader, READABLE):
-            self._container = open_container(spimdata.loader, pixel_path(path, spimdata))
+        self._container: Pixels | None = open_pixels(path, spimdata, confine=confine)
 
     @property
-    def container(self) -> Container:
+    def has_pixels(self) -> bool:
+        """Whether the XML names pixels that can be read."""
+        return self._container is not None
+
+    @property
+    def container(self) -> Pixels:
         """The pixels.
 
         Raises
@@ -92,13 +114,12 @@ class Dataset:
         ClosedError
             If the dataset has been closed.
         FormatError
-            If they lie where this version does not read.
+            If the XML names an image loader that is not read.
         """
         if self._closed:
             raise ClosedError(f"{self.path} is closed; open it again: npy2bdv.open(...)")
         if self._container is None:
-            pixel_path(self.path, self.spimdata)
-            raise FormatError(f"{self.path} has no pixels that can be read")
+            raise why_not_read(self.path, self.spimdata)
         return self._container
 
     @property
@@ -154,13 +175,37 @@ class Dataset:
         entities = group.entities.values() if group else ()
         return {entity.id: str(entity.id) if entity.name is None else entity.name for entity in entities}
 
+    @property
+    def channels(self) -> dict[int, str]:
+        """Labels of the channels by id."""
+        return self.labels("channel")
+
+    @property
+    def tiles(self) -> dict[int, str]:
+        """Labels of the tiles by id."""
+        return self.labels("tile")
+
+    @property
+    def angles(self) -> dict[int, str]:
+        """Labels of the angles by id."""
+        return self.labels("angle")
+
+    @property
+    def illuminations(self) -> dict[int, str]:
+        """Labels of the illuminations by id."""
+        return self.labels("illumination")
+
     def views(self) -> Iterator[View]:
-        """Iterate over the views that are there, by time, then setup."""
+        """Iterate over the views that are not missing, by time, then setup."""
         for view in self.spimdata.views():
             yield View(self, view)
 
+    def __iter__(self) -> Iterator[View]:
+        """Iterate over the views that are not missing, by time, then setup."""
+        return self.views()
+
     def __len__(self) -> int:
-        """How many views there are."""
+        """How many views there are, without the missing ones."""
         return sum(1 for _ in self.spimdata.views())
 
     def view(
@@ -254,11 +299,51 @@ class Dataset:
 
     def _fits(self, setup: ViewSetup, attribute: str, label: int | str) -> bool:
         entity = self.spimdata.entity(attribute, setup)
-        return entity is not None and label == (entity.name if isinstance(label, str) else entity.id)
+        if entity is None or not isinstance(label, str):
+            return entity is not None and label == entity.id
+        return label == (str(entity.id) if entity.name is None else entity.name)
 
     def _describe(self, setup: ViewSetup) -> str:
         entities = {name: self.spimdata.entity(name, setup) for name in (*ATTRIBUTES, *setup.attributes)}
-        return _pairs({name: entity.name for name, entity in entities.items() if entity is not None})
+        found = {name: entity for name, entity in entities.items() if entity is not None}
+        return _pairs({name: entity.name or str(entity.id) for name, entity in found.items()})
+
+    # -- as a whole --------------------------------------------------------------------------------------
+
+    def bounding_box(self, views: Iterable[View] | None = None) -> Box:
+        """Return the box in the world around all views (or those given), corners (x, y, z) in world units.
+
+        Raises
+        ------
+        NotInDatasetError
+            If there is no view.
+        """
+        boxes = [_box(view) for view in (self if views is None else views)]
+        if not boxes:
+            raise NotInDatasetError(f"{self.path.name} has no views, and so no bounding box")
+        return Box.around(boxes)
+
+    def to_frame(self, *, pixels: bool = True) -> pandas.DataFrame:
+        """Return a table with one row for each view that is not missing.
+
+        Columns are ``time``, ``setup``, ``name``, a label for each attribute, ``shape`` (z, y, x),
+        ``voxel_size_xyz``, ``unit``, ``transform`` (an `Affine`, world <- pixel of full resolution; None
+        where a Java class is part of it), ``camera``, ``exposure_time``, ``exposure_unit``; and of the pixels
+        ``dtype``, ``n_levels`` and ``nbytes_on_disk`` (all levels).
+
+        Parameters
+        ----------
+        pixels
+            Look at the pixels of each view. Without, the shape is what the XML says, and thousands of views
+            take no time.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise InvalidInputError(
+                'to_frame() needs pandas, which is not installed: pip install "npy2bdv[lazy]"'
+            ) from error
+        return pandas.DataFrame([_row(view, pixels=pixels and self.has_pixels) for view in self])
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -268,17 +353,6 @@ class Dataset:
         if self._container is not None:
             self._container.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         """Show path and counts."""
         missing = len(self.missing_views)
@@ -287,172 +361,71 @@ class Dataset:
             f"{f', {missing} views missing' if missing else ''}>"
         )
 
-
-class View:
-    """One view: one setup at one time point. ``view[z0:z1]`` reads full resolution; see `level`."""
-
-    def __init__(self, dataset: Dataset, id: ViewId) -> None:  # noqa: A002
-        self.dataset = dataset
-        self.id = id
-        self.setup: ViewSetup = dataset.spimdata.setup(id.setup)
-
-    @property
-    def n_levels(self) -> int:
-        """How many levels the pyramid has."""
-        return len(self.dataset.container.factors(self.id.setup))
-
-    def level(self, level: int = 0) -> Level:
-        """Return a level of the pyramid.
-
-        Raises
-        ------
-        OutOfRangeError
-            If the setup has no such level.
-        MissingKeyError
-            If its pixels are not there.
-        """
-        factors = self.dataset.container.factors(self.id.setup)
-        if not 0 <= level < len(factors):
-            raise OutOfRangeError(
-                f"there is no level {level} in setup {self.id.setup}; it has the levels 0 to {len(factors) - 1}"
-            )
-        return Level(self, level, factors[level])
-
-    def levels(self) -> Iterator[Level]:
-        """Iterate over the levels, full resolution first."""
-        for level in range(self.n_levels):
-            yield self.level(level)
-
-    @property
-    def shape(self) -> Zyx:
-        """Size of level 0 (z, y, x), in pixels."""
-        return self.level(0).shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return self.level(0).dtype
-
-    @property
-    def voxel_size_xyz(self) -> Triple:
-        """Size of a voxel (x, y, z) in `unit`; 1 where the XML has none."""
-        return (1.0, 1.0, 1.0) if self.setup.voxel_size is None else self.setup.voxel_size.size_xyz
-
-    @property
-    def unit(self) -> str | None:
-        """Unit of the voxel size."""
-        return None if self.setup.voxel_size is None else self.setup.voxel_size.unit
-
-    @property
-    def camera(self) -> Camera | None:
-        """Camera, exposure time and its unit, where the XML has them."""
-        return self.setup.camera
-
-    @property
-    def name(self) -> str | None:
-        """Name of the setup."""
-        return self.setup.name
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Labels of the view's attributes: channel, tile, angle, illumination and any other."""
-        named = {name: self.dataset.spimdata.entity(name, self.setup) for name in self.setup.attributes}
-        return {name: entity.name or str(entity.id) for name, entity in named.items() if entity is not None}
-
-    @property
-    def transforms(self) -> tuple[ViewTransform, ...]:
-        """Named transforms, outermost first (the last touches pixels first)."""
-        registration = self.dataset.spimdata.registrations.get(self.id)
-        return () if registration is None else registration.transforms
-
-    @property
-    def transform(self) -> Affine:
-        """The transform from pixels of full resolution (x, y, z) to the world."""
-        registration = self.dataset.spimdata.registrations.get(self.id)
-        return Affine.identity() if registration is None else registration.total
-
-    def __getitem__(self, index: Index | tuple[Index, ...]) -> NDArray[Any]:
-        """Read pixels of level 0, as numpy would index an array (z, y, x)."""
-        return self.level(0)[index]
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read the whole view."""
-        return np.asarray(self[...], dtype=dtype)
-
-    def __repr__(self) -> str:
-        """Show ids and attributes."""
-        return f"<View time={self.id.time} setup={self.id.setup} ({_pairs(self.attributes)})>"
+    def _repr_html_(self) -> str:
+        """Show a table of the setups, in notebooks. Pixels are not looked at."""
+        counts = Counter(view.setup for view in self.spimdata.views())
+        rows = [
+            {
+                "setup": setup.id,
+                "name": setup.name or "",
+                **self.spimdata.labels_of(setup),
+                "size z, y, x": "" if setup.size_xyz is None else " × ".join(map(str, setup.size_xyz[::-1])),
+                "voxel size x, y, z": ""
+                if setup.voxel_size is None
+                else " × ".join(f"{size:.4g}" for size in setup.voxel_size.size_xyz)
+                + f" {setup.voxel_size.unit or ''}",
+                "views": f"{counts[setup.id]} of {len(self.times)}",
+            }
+            for _, setup in sorted(self.spimdata.setups.items())[:_HTML_ROWS]
+        ]
+        names = dict.fromkeys(name for row in rows for name in row)
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(row.get(name, '')))}</td>" for name in names) + "</tr>"
+            for row in rows
+        )
+        more = len(self.setups) - len(rows)
+        loader = "no image loader" if self.spimdata.loader is None else self.spimdata.loader.format
+        return (
+            f"<b>{escape(self.path.name)}</b> ({escape(loader)}): time points {_range(self.times)}, "
+            f"{len(self.setups)} setups, {len(self)} views, {len(self.missing_views)} missing"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            + (f"... and {more} more setups" if more else "")
+        )
 
 
-class Level:
-    """One level of a view: an array (z, y, x) that is read by slices. ``level[z]`` is one plane."""
+def _row(view: View, *, pixels: bool) -> dict[str, Any]:
+    size = view.setup.size_xyz
+    camera = view.camera
+    row: dict[str, Any] = {"time": view.id.time, "setup": view.id.setup, "name": view.name, **view.attributes}
+    row |= {
+        "shape": None if size is None else size[::-1],
+        "voxel_size_xyz": view.voxel_size_xyz,
+        "unit": view.unit,
+        "transform": view.transform if all(each.affine is not None for each in view.transforms) else None,
+        "camera": None if camera is None else camera.name,
+        "exposure_time": None if camera is None else camera.exposure_time,
+        "exposure_unit": None if camera is None else camera.exposure_unit,
+    }
+    row |= dict.fromkeys(("dtype", "n_levels", "nbytes_on_disk"))
+    if pixels and view.dataset.container.has(view.id):
+        levels = list(view.levels())
+        row |= {
+            "shape": levels[0].shape,
+            "dtype": levels[0].dtype.name,
+            "n_levels": len(levels),
+            "nbytes_on_disk": sum(level.nbytes_on_disk for level in levels),
+        }
+    return row
 
-    def __init__(self, view: View, level: int, factors: tuple[float, float, float]) -> None:
-        self.view = view
-        self.index = level
-        self.factors = tuple(int(factor) if factor == int(factor) else factor for factor in factors)
-        """How many pixels of full resolution one pixel spans (z, y, x)."""
 
-    @property
-    def _array(self) -> LevelArray:
-        return self.view.dataset.container.level(self.view.id, self.index)
-
-    @property
-    def shape(self) -> Zyx:
-        """Size (z, y, x), in pixels."""
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type."""
-        return np.dtype(self._array.dtype)
-
-    @property
-    def chunk(self) -> Zyx:
-        """Size of a chunk (z, y, x)."""
-        return self._array.chunk
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes the pixels take in memory."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes the pixels take on disk."""
-        return self._array.nbytes_on_disk
-
-    @property
-    def compression(self) -> str:
-        """How chunks are compressed, in words: "none", "gzip 1 + shuffle", "lzf" ..."""
-        return self._array.compression
-
-    @property
-    def transform(self) -> Affine:
-        """The transform from pixels of this level (x, y, z) to the world (formats.md 6.5)."""
-        z, y, x = self.factors  # may be fractions, in files of other programs
-        centre = Affine.translation(((x - 1) / 2, (y - 1) / 2, (z - 1) / 2))
-        return self.view.transform @ centre @ Affine.scale((x, y, z))
-
-    def __getitem__(self, index: Index | tuple[Index, ...]) -> NDArray[Any]:
-        """Read pixels, as numpy would index an array (z, y, x) with integers and slices.
-
-        Raises
-        ------
-        OutOfRangeError
-            If an integer lies outside.
-        """
-        array = self._array
-        region, inner = read_box(index, array.shape)
-        return array.read(region)[inner]
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Read the whole level."""
-        return np.asarray(self[...], dtype=dtype)
-
-    def __repr__(self) -> str:
-        """Show where it belongs."""
-        return f"<Level {self.index} of {self.view!r}, factors zyx {self.factors}>"
+def _box(view: View) -> Box:
+    """Return the box of a view, by the size that the XML has, if it does."""
+    size = view.setup.size_xyz
+    if size is None:
+        return view.bounding_box()
+    whole = (slice(None), slice(None), slice(None))
+    return Box.of_pixels(whole, size[::-1]).moved_by(view.transform)
 
 
 def _pairs(attributes: dict[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -9,14 +12,29 @@ from urllib.request import url2pathname
 
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
-from npy2bdv.storage import FORMATS, READABLE
+from npy2bdv.model.spimdata import (
+    FileListLoader,
+    OmeZarrLoader,
+    OtherLoader,
+    SplitLoader,
+    StackLoader,
+)
+from npy2bdv.storage import FORMATS, READABLE, open_container
+from npy2bdv.storage.fence import Fence
+from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
-    from npy2bdv.model.spimdata import SpimData
-    from npy2bdv.storage.base import FormatName
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
+    from npy2bdv.storage.base import FormatName, Pixels
+    from npy2bdv.storage.tiff import TiffImage
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
+_REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
+_PLACE = re.compile(r"\{([tciax])\1*\}")
+_ALL_IN_ONE = 2
 
 
 def suffix_of(path: Path) -> tuple[FormatName | None, str]:
@@ -32,26 +50,52 @@ def suffix_of(path: Path) -> tuple[FormatName | None, str]:
 def find_xml(path: Path) -> Path:
     """Return the XML of a dataset that is named by its XML or its pixels.
 
+    The XML of pixels has their name, or it is the one in their folder that names them.
+
     Raises
     ------
     NotFoundError
         If there is no such file.
     InvalidInputError
-        If the name has another suffix.
+        If the name has another suffix, or several XMLs name the pixels.
     """
     named, suffix = suffix_of(path)
-    if suffix != ".xml" and named is None:
+    if suffix == ".xml":
+        if not path.is_file():
+            raise _no_xml(path)
+        return path
+    if named is None:
         raise InvalidInputError(
             f"{path.name!r} names no dataset: give its XML (NAME.xml) or its pixels (NAME.h5)"
         )
-    path_xml = path if suffix == ".xml" else path.with_name(path.name[: -len(suffix)] + ".xml")
-    if not path_xml.is_file():
-        beside = "" if suffix == ".xml" else f" beside {path.name}"
-        raise NotFoundError(
-            f"there is no XML {path_xml}{beside}; a dataset is opened by its XML: check the name and the folder "
-            f"({path_xml.parent.resolve()})"
+    path_xml = path.with_name(path.name[: -len(suffix)] + ".xml")
+    if path_xml.is_file():
+        return path_xml
+    found = [each for each in sorted(path.parent.glob("*.xml")) if _names(each, path)]
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{len(found)} XMLs describe {path.name}; open the one that you mean: "
+            + ", ".join(each.name for each in found)
         )
-    return path_xml
+    if not found:
+        raise _no_xml(path_xml, f" beside {path.name}, and none that names it")
+    return found[0]
+
+
+def _no_xml(path_xml: Path, beside: str = "") -> NotFoundError:
+    return NotFoundError(
+        f"there is no XML {path_xml}{beside}; a dataset is opened by its XML: check the name and the folder "
+        f"({path_xml.parent.resolve()})"
+    )
+
+
+def _names(path_xml: Path, pixels: Path) -> bool:
+    """Tell whether a file is an XML that names these pixels."""
+    try:
+        data = read_xml(path_xml)
+        return isinstance(data.loader, READABLE) and pixel_path(path_xml, data).samefile(pixels)
+    except (FormatError, OSError):
+        return False
 
 
 def read_xml(path_xml: Path) -> SpimData:
@@ -59,35 +103,180 @@ def read_xml(path_xml: Path) -> SpimData:
     return xml.parse(path_xml.read_bytes(), source=str(path_xml))
 
 
+def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pixels | None:
+    """Open the pixels of a dataset for reading; None where it has no loader that is read.
+
+    Parameters
+    ----------
+    path_xml
+        The XML.
+    data
+        What it says.
+    confine
+        Refuse what lies outside of the XML's folder, in place of logging it.
+
+    Raises
+    ------
+    NotFoundError
+        If they are not there.
+    FormatError
+        If they are not what they should be, or lie outside.
+    """
+    fence = Fence(folder=path_xml.parent, strict=confine)
+    if _problem(data.loader):
+        return None
+    match data.loader:
+        case SplitLoader(inner=inner, parts=parts):
+            whole = open_pixels(path_xml, replace(inner, base_path=data.base_path), confine=confine)
+            return None if whole is None else SplitContainer(whole, parts)
+        case FileListLoader() | StackLoader():
+            from npy2bdv.storage.tiff import TiffContainer
+
+            return TiffContainer(path_xml.parent, tiff_images(path_xml, data, fence))
+        case loader if isinstance(loader, READABLE):
+            path = pixel_path(path_xml, data)
+            fence.check(path, path_xml)
+            _check_groups(loader, path, path_xml, fence)
+            return open_container(loader, path, fence=fence)
+    return None
+
+
+def why_not_read(path_xml: Path, data: SpimData) -> FormatError:
+    """Return the error that says why there are no pixels to be read."""
+    loader = data.loader
+    while isinstance(loader, SplitLoader):
+        loader = loader.inner.loader
+    named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
+    problem = _problem(loader)
+    return FormatError(
+        f"{path_xml} names {named}{f', and {problem}' if problem else ''}; pixels are read from "
+        + ", ".join(repr(card.loader) for card in FORMATS.values())
+        + ", from TIFF files, and from these where BigStitcher has split them"
+    )
+
+
+def _problem(loader: ImageLoader | None) -> str:
+    """Say why the pixels of a loader are not read although others of its kind are; empty where nothing is known."""
+    if isinstance(loader, OtherLoader):
+        return loader.problem
+    if isinstance(loader, StackLoader):
+        names = [name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE]
+        return f"all {names[0]}s lie in one file" if names else ""
+    if isinstance(loader, READABLE) and _REMOTE.match(loader.path.text):
+        return f"{loader.path.text} is not on this machine: copy the pixels, and correct the XML"
+    return ""
+
+
 def pixel_path(path_xml: Path, data: SpimData) -> Path:
-    """Return the file that an XML names for its pixels.
+    """Return the file or folder that an XML names for its pixels.
 
     Raises
     ------
     FormatError
-        If the XML names no loader that this version reads.
+        If the XML names no loader of one file or folder that this version reads, or one on another machine.
     NotFoundError
-        If the file is not there.
+        If it is not there.
     """
     loader = data.loader
-    if not isinstance(loader, READABLE):
-        named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
-        raise FormatError(
-            f"{path_xml} names {named}; pixels are read from "
-            + ", ".join(repr(card.loader) for card in FORMATS.values())
-        )
-    base = data.base_path.text
-    for text in (unquote(base), base):  # a URI, so perhaps percent-encoded (formats.md 1.3)
-        path = _resolve(_resolve(path_xml.parent, text), loader.path.text)
-        if path.exists():
-            return path
+    if not isinstance(loader, READABLE) or _problem(loader):
+        raise why_not_read(path_xml, data)
+    tag, text = _TAGS[loader.format], loader.path.text
+    # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
+    texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
+    path = _place(path_xml, data, texts)
+    if path.exists():
+        return path
     raise NotFoundError(
-        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct "
-        f"<{_TAGS[loader.format]}> in the XML"
+        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct <{tag}> in the XML"
     )
+
+
+def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
+    """Return where a path that an XML names lies: the first of its spellings of which something is there."""
+    base = data.base_path.text
+    folders = dict.fromkeys((unquote(base), base))  # a URI, so perhaps percent-encoded (formats.md 1.3)
+    places = [
+        _resolve(_resolve(path_xml.parent, folder), text)
+        for folder, text in product(folders, dict.fromkeys(texts))
+    ]
+    if len(places) > 1:
+        places.sort(key=Path.exists, reverse=True)
+    return places[0]
 
 
 def _resolve(folder: Path, text: str) -> Path:
     """Return a path that an XML names. One without a type counts as relative, though not for Java."""
     is_uri = text.startswith("file:")
     return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
+
+
+def _check_groups(loader: ImageLoader, path: Path, path_xml: Path, fence: Fence) -> None:
+    """Check the paths inside a container, of which there may be many, where they could lead out of it."""
+    if isinstance(loader, OmeZarrLoader):
+        for text in {group.path for group in loader.groups.values()}:
+            if ".." in text or text.startswith(("/", "\\")) or ":" in text:
+                fence.check(path / text, path_xml)
+
+
+# ---------------------------------------------------------------------------- files that BigStitcher names
+
+
+def tiff_images(path_xml: Path, data: SpimData, fence: Fence) -> dict[ViewId, TiffImage]:
+    """Return where the image of each view lies, as the XML has it; whether it is there is not looked up."""
+    loader = data.loader
+    assert isinstance(loader, FileListLoader | StackLoader)
+    if isinstance(loader, FileListLoader):
+        named = dict(_listed(path_xml, data, loader))
+    else:
+        named = dict(_stacks(path_xml, data, loader))
+    for path in {image.path if fence.strict else image.path.parent for image in named.values()}:
+        fence.check(path, path_xml)
+    for view, image in named.items():
+        setup = data.setups.get(view.setup)
+        if setup is not None and setup.size_xyz is not None:
+            named[view] = replace(image, shape=setup.size_xyz[::-1])
+    return named
+
+
+def _listed(path_xml: Path, data: SpimData, loader: FileListLoader) -> Iterator[tuple[ViewId, TiffImage]]:
+    """Iterate over the files that are listed one by one. In a file of several time points these go by id."""
+    from npy2bdv.storage.tiff import TiffImage
+
+    times: dict[str, set[int]] = {}
+    for view, file in loader.files.items():
+        times.setdefault(file.path.text, set()).add(view.time)
+    for view, file in loader.files.items():
+        path = _place(path_xml, data, [file.path.text])
+        time = view.time if len(times[file.path.text]) > 1 else 0
+        yield view, TiffImage(path=path, series=file.series, channel=file.channel, time=time)
+
+
+def _stacks(path_xml: Path, data: SpimData, loader: StackLoader) -> Iterator[tuple[ViewId, TiffImage]]:
+    """Iterate over the files of a pattern. ``{tt}`` stands for the time point in two digits (formats.md 5)."""
+    from npy2bdv.storage.tiff import TiffImage
+
+    folder = _place(path_xml, data, [loader.folder.text])
+    channels = sorted({setup.attributes.get("channel", 0) for setup in data.setups.values()})
+    times = {time: place for place, time in enumerate(data.timepoints.ids)}
+    for view in data.views():
+        setup = data.setups[view.setup]
+        labels = {"t": [str(view.time)]}
+        for letter, attribute in _LETTERS.items():
+            entity = data.entity(attribute, setup)
+            assert entity is not None
+            labels[letter] = [str(entity.id) if entity.name is None else entity.name, str(entity.id)]
+        paths = [folder / _filled(loader.pattern, labels, which) for which in (0, -1)]
+        channel = channels.index(setup.attributes.get("channel", 0))
+        yield (
+            view,
+            TiffImage(
+                path=paths[0] if paths[0] == paths[1] or paths[0].is_file() else paths[1],
+                channel=channel if loader.layouts["channel"] == _ALL_IN_ONE else 0,
+                time=times[view.time] if loader.layouts["timepoint"] == _ALL_IN_ONE else 0,
+            ),
+        )
+
+
+def _filled(pattern: str, labels: Mapping[str, list[str]], which: int) -> str:
+    """Return a file name by the labels of a view, numbers with as many digits as the letter has repetitions."""
+    return _PLACE.sub(lambda found: labels[found[1]][which].zfill(len(found[0]) - 2), pattern)

@@ -28,8 +28,8 @@ from npy2bdv.errors import (
     NotFoundError,
     OutOfRangeError,
     ReadOnlyError,
-    WriteError,
 )
+from npy2bdv.handle import Handle
 from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import (
@@ -48,8 +48,6 @@ from npy2bdv.writer import DatasetWriter, dataset_paths
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -68,31 +66,11 @@ PUBLISHED_BLOCKS = ((4, 256, 256),)
 _COUNT_ORDER = ("illumination", "channel", "angle", "tile")  # of the attribute_counts that scripts read
 
 
-class BdvBase:
+class BdvBase(Handle):
     """What writer and editor share."""
 
     __version__ = version("npy2bdv")
     compressions_supported: tuple[str | None, ...] = (None, "gzip", "lzf")
-
-    def close(self) -> None:
-        """Close the files; a second call does nothing."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except WriteError:
-            if error is None:
-                raise
-            logger.exception("closing")  # the caller has an error of its own under way
 
 
 class BdvWriter(BdvBase):

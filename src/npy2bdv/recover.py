@@ -16,10 +16,10 @@ from npy2bdv.engine import Engine
 from npy2bdv.errors import NotFoundError
 from npy2bdv.location import suffix_of
 from npy2bdv.model.spimdata import (
+    ContainerLoader,
     Hdf5Loader,
     N5Loader,
     OmeZarrLoader,
-    OtherLoader,
     PathRef,
     SpimData,
     Timepoints,
@@ -106,7 +106,7 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
         journal = _Journal(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
         data = _described(pixels, journal)
         assert data.loader is not None
-        assert not isinstance(data.loader, OtherLoader)  # we wrote it
+        assert isinstance(data.loader, ContainerLoader)  # we wrote it
         with open_container(data.loader, pixels, "r+") as container:
             engine = Engine(concurrent=container.card.concurrent)
             try:
@@ -114,8 +114,11 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
                 engine.drain()
             finally:
                 engine.close()
+            for each in found:
+                if each.planes:
+                    container.complete(each.view)
             container.flush(sync=True)
-            loader = container.loader(data.loader.path, [each.view for each in found if each.planes])
+            loader = container.loader(PathRef(text=pixels.name), [each.view for each in found if each.planes])
         _write_xml(pixels, journal, found, replace(data, loader=loader))
         remove_leftovers(pixels)
     finally:

@@ -20,9 +20,9 @@ from npy2bdv.errors import InvalidInputError, WriteError
 from npy2bdv.location import suffix_of
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId
 from npy2bdv.sources import open_source
-from npy2bdv.storage import remove_container
+from npy2bdv.storage import remove_container, replace_container
 from npy2bdv.storage.journal import Lock, remove_leftovers
-from npy2bdv.storage.save import keep_backup, move, replace_file
+from npy2bdv.storage.save import keep_backup, replace_file
 from npy2bdv.writer import DatasetWriter, dataset_paths
 
 if TYPE_CHECKING:
@@ -200,10 +200,8 @@ class _Resaved(DatasetWriter):
 
 def _put_in_place(writer: DatasetWriter, path_xml: Path, path_pixels: Path) -> None:
     remove_leftovers(path_pixels)
-    if path_pixels.is_dir():  # a file is replaced in one step
-        remove_container(writer.card, path_pixels)
     try:
-        move(writer.path_pixels, path_pixels)
+        replace_container(writer.card, writer.path_pixels, path_pixels)
     except PermissionError as error:  # Windows, where another program has it open
         raise WriteError(
             f"{path_pixels} cannot be replaced, another program holds it; the new dataset is complete: close that "

@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npy2bdv.carry import LowerLevels
-from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError, WriteError
+from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, OutOfRangeError
+from npy2bdv.handle import Handle
 from npy2bdv.rows import Cutter, LevelRows, Row, runs
 from npy2bdv.storage.frames import check_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -67,7 +66,7 @@ class Hooks:
     closed: Callable[[ViewStream], None] | None = None
 
 
-class ViewStream:
+class ViewStream(Handle):
     """Fills one view with planes, blocks or whole stacks, in any order. Safe for use by several threads.
 
     Made by a writer. Arrays are (z, y, x) in full resolution and may be reused by the caller when a call
@@ -346,22 +345,6 @@ class ViewStream:
             self._settled.set()
         if self._hooks.closed is not None:
             self._hooks.closed(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except WriteError:
-            if error is None:
-                raise
-            logger.exception("completing a view")  # the caller has an error of its own under way
 
     # -- full resolution: the caller's thread, with the engine's door held -------------------------------
 

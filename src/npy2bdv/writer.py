@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
+import shutil
 import threading
 import warnings
 from dataclasses import replace
@@ -28,10 +30,19 @@ from npy2bdv.errors import (
     NotFoundError,
     WriteError,
 )
+from npy2bdv.handle import Handle
 from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
-from npy2bdv.storage import FORMATS, card_of, create_container, is_replaceable, remove_container
+from npy2bdv.storage import (
+    FORMATS,
+    card_of,
+    check_installed,
+    create_container,
+    is_replaceable,
+    remove_container,
+)
+from npy2bdv.storage.base import RAW
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -39,8 +50,6 @@ from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -184,7 +193,7 @@ def create(
     )
 
 
-class DatasetWriter(Draft):
+class DatasetWriter(Draft, Handle):
     """A dataset that is being written; made by `create`. Use as a context manager.
 
     The XML is written when the first view is declared and when the writer is closed; `save` writes it at any
@@ -225,7 +234,9 @@ class DatasetWriter(Draft):
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:
-            if path.exists() and not (is_replaceable(card, path) if path == path_pixels else path.is_file()):
+            if path.exists() and not (
+                path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)
+            ):
                 raise ExistsError(
                     f"{path} is a folder, and no dataset that could be replaced; choose another name"
                     if path.is_dir()
@@ -235,13 +246,9 @@ class DatasetWriter(Draft):
                 raise ExistsError(
                     f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
                 )
-        if self._codec.name == "lzf":
-            warnings.warn(
-                "compression 'lzf' can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats "
-                "show nothing; use 'gzip' (faster here) or None for them",
-                UserWarning,
-                stacklevel=4,
-            )
+        check_installed(card, self._codec)
+        if caution := card.cautions.get(self._codec.name):
+            warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
         self._safety = Safety(path_pixels)
         try:
             remove_container(card, path_pixels)
@@ -351,6 +358,8 @@ class DatasetWriter(Draft):
         ------
         ExistsError
             If the view was written before and is not to be replaced.
+        WriteError
+            If the disk has no room for it.
         """
         self._check_open()
         known = self.known(setup)
@@ -365,6 +374,8 @@ class DatasetWriter(Draft):
             )
         if known.open_ended:
             self._check_alone(view)
+        if view not in self.views and view not in self._given_up:  # else it gets the space that it had
+            self._check_space(view, known)
         own = None if transform is None else view_transforms(transform)
         # no checkpoint that began before may speak for the new view
         with self._checkpointing, self._engine.door():
@@ -422,6 +433,19 @@ class DatasetWriter(Draft):
         self.container.flush()
         self._safety.declared(view, arrays, open_ended=known.open_ended)
         return arrays
+
+    def _check_space(self, view: ViewId, known: DraftSetup) -> None:
+        """Refuse a view for which the disk has no room. What compression will save cannot be known."""
+        if self._codec != RAW or known.open_ended:
+            return
+        levels = range(known.pyramid.n_levels)
+        needed = sum(math.prod(known.pyramid.level_shape(k)) for k in levels) * known.dtype.itemsize
+        disk = shutil.disk_usage(self.path_pixels.parent)
+        if disk.free < needed and disk.total:  # some network drives tell nothing
+            raise WriteError(
+                f"time point {view.time} of setup {view.setup} takes {needed / 1e9:.3g} GB, levels included, and "
+                f"{disk.free / 1e9:.3g} GB are free in {self.path_pixels.parent}: make room, or compress"
+            )
 
     def _hooks(self, view: ViewId) -> Hooks:
         return Hooks(
@@ -741,22 +765,6 @@ class DatasetWriter(Draft):
     def closed(self) -> bool:
         """Whether the writer has been closed."""
         return self._closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except WriteError:
-            if error is None:
-                raise
-            logger.exception("closing %s", self.path_xml)  # the caller has an error of its own under way
 
     def _check_open(self) -> None:
         if self._closed:

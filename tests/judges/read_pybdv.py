@@ -29,7 +29,11 @@ def main(xml: str, folder: Path) -> None:
 
 def is_present(data: str, setup: int, time: int) -> bool:
     with util.open_file(data, "r") as file:
-        return util.get_key(True, timepoint=time, setup_id=setup, scale=0) in file
+        return util.get_key(is_h5(data), timepoint=time, setup_id=setup, scale=0) in file
+
+
+def is_h5(data: str) -> bool:
+    return data.endswith(".h5")
 
 
 def read_view(xml: str, data: str, setup: int, time: int, folder: Path) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def read_view(xml: str, data: str, setup: int, time: int, folder: Path) -> dict[
     for level in range(util.get_number_of_scales(data, time, setup)):
         names.append(f"{time}_{setup}_{level}.npy")
         with util.open_file(data, "r") as file:
-            np.save(folder / names[-1], file[util.get_key(True, time, setup, level)][:])
+            np.save(folder / names[-1], file[util.get_key(is_h5(data), time, setup, level)][:])
     return {
         "time": time,
         "setup": setup,

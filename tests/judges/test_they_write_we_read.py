@@ -172,12 +172,13 @@ def test_first_level_that_is_not_full_resolution(published: Judge, script: Scrip
 # --------------------------------------------------------------------------------------------------- pybdv
 
 
+@pytest.mark.parametrize("suffix", ["h5", "n5"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "float32", "float64"])
-def test_pybdv_typical_call(dtype: str, pybdv: Judge, script: Script, tmp_path: Path) -> None:
+def test_pybdv_typical_call(dtype: str, suffix: str, pybdv: Judge, script: Script, tmp_path: Path) -> None:
     stack = random_stack(1, dtype)
     script.make_bdv(
         data=stack,
-        output_path="one.h5",
+        output_path=f"one.{suffix}",
         downscale_factors=[[1, 2, 2], [2, 2, 2]],
         downscale_mode="mean",
         resolution=VOXEL_SIZE_XYZ[::-1],

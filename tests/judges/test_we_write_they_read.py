@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tests.judges.conftest import Judge
 
+    from npy2bdv.storage.base import FormatName
+
 SHAPE = (11, 23, 37)  # odd, so that every level has a border of its own
 PIXEL_TYPES = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
@@ -180,11 +182,12 @@ def test_published_editor_reads_a_full_factorial(
 # --------------------------------------------------------------------------------------------------- pybdv
 
 
+@pytest.mark.parametrize("form", ["hdf5", "n5"])
 @pytest.mark.parametrize("dtype", PIXEL_TYPES)
-def test_pybdv_reads_all_pixel_types(dtype: str, pybdv: Judge, tmp_path: Path) -> None:
+def test_pybdv_reads_all_pixel_types(dtype: str, form: FormatName, pybdv: Judge, tmp_path: Path) -> None:
     stacks = {view: random_stack(sum(view), dtype) for view in ((0, 0), (1, 0), (0, 1))}
     xml = tmp_path / "types.xml"
-    with npy2bdv.create(xml, levels=LEVELS, chunks=CHUNKS, compression="gzip") as writer:
+    with npy2bdv.create(xml, format=form, levels=LEVELS, chunks=CHUNKS, compression="gzip") as writer:
         for channel in range(2):
             setup = writer.add_setup(
                 shape=SHAPE,
@@ -199,11 +202,11 @@ def test_pybdv_reads_all_pixel_types(dtype: str, pybdv: Judge, tmp_path: Path) -
                     writer.write(stacks[time, channel], setup=setup, time=time, transform=SHIFT + time)
 
     seen = pybdv.read(xml)
-    assert seen["format"] == "bdv.hdf5"
+    assert seen["format"] == f"bdv.{form}"
     assert {(view["time"], view["setup"]) for view in seen["views"]} == set(stacks)
     for view in seen["views"]:
         assert_levels_equal(view["levels"], stacks[view["time"], view["setup"]])
-        assert view["levels"][0].dtype == ("int16" if dtype == "uint16" else dtype)
+        assert view["levels"][0].dtype == ("int16" if (form, dtype) == ("hdf5", "uint16") else dtype)
         assert view["factors"] == [list(map(float, factors)) for factors in LEVELS]
         assert view["voxel_size"] == list(VOXEL_SIZE_XYZ[::-1])
         assert view["shape"] == list(SHAPE)

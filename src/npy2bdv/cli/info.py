@@ -37,7 +37,6 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
 
     from npy2bdv.dataset import Dataset
     from npy2bdv.location import find_xml, read_xml
-    from npy2bdv.storage import READABLE
 
     path = find_xml(xml)
     data = read_xml(path)
@@ -49,7 +48,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
         _show(console, path, data, None, rows)
         raise
     with dataset:
-        _show(console, path, data, dataset if isinstance(data.loader, READABLE) else None, rows)
+        _show(console, path, data, dataset if dataset.has_pixels else None, rows)
 
 
 def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None, rows: int | None) -> None:
@@ -85,7 +84,8 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, st
     loader = "no image loader" if data.loader is None else data.loader.format
     if dataset is not None:
         file = dataset.container.path
-        pixels = f"{file.name}, {_bytes(file.stat().st_size)}"
+        # the many files of a folder take long to count; those of a view are, below
+        pixels = f"{file.name}, {_bytes(file.stat().st_size)}" if file.is_file() else file.name
     else:
         pixels = "cannot be read by this version"
     missing = sorted(data.missing or ())
@@ -163,7 +163,7 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
     groups: dict[tuple[tuple[str, str, str], ...], list[View]] = {}
     for view in views:
         levels = tuple(
-            (_triple(each.factors), _triple(each.shape), _triple(each.chunk)) for each in view.levels()
+            (_triple(each.factors), _triple(each.shape), _triple(each.chunks)) for each in view.levels()
         )
         groups.setdefault(levels, []).append(view)
     for levels, alike in groups.items():

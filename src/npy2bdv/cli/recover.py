@@ -27,14 +27,14 @@ def recover(recording: Path, /) -> None:
     Parameters
     ----------
     recording
-        The XML or the pixel file of the recording. The journal, NAME.h5.journal, lies beside them.
+        The XML or the pixels of the recording. The journal, NAME.h5.journal or the like, lies beside them.
     """
     from rich.console import Console
 
-    from npy2bdv.location import find_xml, read_xml
+    from npy2bdv.location import find_xml, read_xml, suffix_of
     from npy2bdv.recover import recover as bring_into_order
 
-    if not recording.is_file():
+    if not (recording.is_file() or (recording.is_dir() and suffix_of(recording)[0])):
         raise NotFoundError(f"there is no file {recording}; give the XML or the pixel file of the recording")
     views = bring_into_order(recording)
     path = find_xml(_final_name(recording))

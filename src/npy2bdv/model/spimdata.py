@@ -123,14 +123,78 @@ class OmeZarrLoader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OtherLoader:
-    """An image loader that this version does not read pixels from; kept whole."""
+class ImageFile:
+    """Where the image of a view lies among files that Bio-Formats reads: a file, and numbers inside of it."""
+
+    path: PathRef
+    series: int = 0
+    channel: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileListLoader:
+    """``spimreconstruction.filemap2`` and ``.filelist``: each view in a file of its own choice (formats.md 5).
+
+    `z_grouped` says that a file holds one plane, and that those of its stack are found by their names.
+    Only read; `element` is written back as it was.
+    """
 
     format: str
     element: Element
+    files: Mapping[ViewId, ImageFile]
+    z_grouped: bool = False
 
 
-ImageLoader = Hdf5Loader | N5Loader | OmeZarrLoader | OtherLoader
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackLoader:
+    """``spimreconstruction.stack.ij`` and ``.stack.loci``: files of one folder, named by a pattern (formats.md 5).
+
+    `layouts` says for "timepoint" and each attribute whether there is only one (0), one in each file (1),
+    or all in one file (2). Only read; `element` is written back as it was.
+    """
+
+    format: str
+    element: Element
+    folder: PathRef
+    pattern: str
+    layouts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPart:
+    """Which box of which setup a setup is: first and last pixel (x, y, z), both inside."""
+
+    setup: int
+    first_xyz: tuple[int, int, int]
+    last_xyz: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitLoader:
+    """``split.viewerimgloader`` and its kin: setups that are boxes of the setups of an inner dataset.
+
+    Only read; `element` is written back as it was.
+    """
+
+    format: str
+    element: Element
+    inner: SpimData
+    parts: Mapping[int, SplitPart]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherLoader:
+    """An image loader that this version does not read pixels from; kept whole. `problem` says why, if it should."""
+
+    format: str
+    element: Element
+    problem: str = ""
+
+
+ContainerLoader = Hdf5Loader | N5Loader | OmeZarrLoader
+"""Loaders of one container that lies at a path; those that are written, too."""
+
+ImageLoader = ContainerLoader | FileListLoader | StackLoader | SplitLoader | OtherLoader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +389,13 @@ class SpimData:
         group = self.attributes.get(attribute)
         found = group.entities.get(id_) if group else None
         return found if found is not None else Entity(id=id_, name=str(id_))
+
+    def labels_of(self, setup: ViewSetup) -> dict[str, str]:
+        """Return the label of each attribute of a setup; an entity without a name is called by its id."""
+        entities = {name: self.entity(name, setup) for name in setup.attributes}
+        return {
+            name: entity.name or str(entity.id) for name, entity in entities.items() if entity is not None
+        }
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views that are not listed as missing, by time, then setup."""

@@ -1,7 +1,7 @@
 """What a source of pixels is: views to choose from, planes to read."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, MissingKeyError, OutOfRangeError
+from npy2bdv.handle import Handle
 from npy2bdv.model.pyramid import Zyx
 
 _INTEGERS = [f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)]
@@ -66,7 +67,7 @@ class SourceView:
     unit: str
 
 
-class Source(ABC):
+class Source(Handle):
     """Stacks that can be read plane by plane; a context manager. Use it from one thread at a time.
 
     Attributes
@@ -130,12 +131,6 @@ class Source(ABC):
         if not self._closed:
             self._closed = True
             self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @abstractmethod
     def _planes(self, place: Any, z0: int, z1: int) -> NDArray[Any]: ...

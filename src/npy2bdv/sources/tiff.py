@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError
 from npy2bdv.sources.base import Axes, Source, SourceView, make_views, unit_name
 from npy2bdv.sources.extent import check_whole
+from npy2bdv.storage.tiff import read_plane
 
 # Metric units as powers of ten of a meter, to bring sizes given in several of them into one.
 _EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
@@ -104,7 +105,7 @@ class TiffSource(Source):
             number = 0
             for name, length in zip(axes.names[:-2], axes.shape[:-2], strict=True):
                 number = number * length + coordinates.get(name, 0)
-            planes[z - z0] = _plane(series, number, (height, width))
+            planes[z - z0] = read_plane(series, number)
         return planes
 
     def _close(self) -> None:
@@ -176,43 +177,8 @@ def _check_readable(series: tifffile.TiffPageSeries, path: Path, promised: int |
         raise FormatError(
             f"{path} has {len(series.pages)} pages in place of {n_planes}; save it page by page"
         )
-    try:
-        if offset is None:
-            _plane(series, 0, series.shape[-2:])
-    except ValueError as error:
-        raise FormatError(
-            f"{path} cannot be read: {error}. If a codec is missing: pip install imagecodecs"
-        ) from error
-
-
-def _plane(series: tifffile.TiffPageSeries, number: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Read one plane: where all lies in a row, not by page, since ImageJ files beyond 4 GB have one page."""
-    offset = series.dataoffset
-    file = series.keyframe.parent.filehandle
-    if offset is not None and not file.closed:
-        size = math.prod(shape)
-        dtype = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
-        plane: NDArray[Any] = file.read_array(dtype, size, offset + number * size * dtype.itemsize)
-    else:
-        plane = _page(series.pages[number], shape, series.dtype)
-    if plane.size != math.prod(shape):
-        raise FormatError(f"page {number} has {plane.size} pixels in place of {shape[0]} x {shape[1]}")
-    return plane.reshape(shape)
-
-
-def _page(
-    page: tifffile.TiffPage | tifffile.TiffFrame | None, shape: tuple[int, ...], dtype: Any
-) -> NDArray[Any]:
-    if page is None:
-        return np.zeros(shape, dtype)
-    file = page.parent.filehandle
-    if not file.closed:
-        return page.asarray()
-    file.open()  # one of the other files of an OME-TIFF, of which there may be thousands
-    try:
-        return page.asarray()
-    finally:
-        file.close()
+    if offset is None:
+        read_plane(series, 0)
 
 
 def _imagej_labels(file: tifffile.TiffFile) -> _Labels:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Payload = bytes | memoryview
 """One chunk as it lies on disk."""
 
-FormatName = Literal["hdf5", "n5", "omezarr"]
+FormatName = Literal["hdf5", "n5", "omezarr", "tiff"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class FormatCard:
 
     `codecs` gives for each codec its range of levels (None: it has none). `max_chunk_bytes` is the first
     size of an uncompressed chunk that the format cannot hold. `zarr_version` is 2 or 3 where there is one.
+    `cautions` says of codecs which programs lack them, and goes on after "compression NAME". `ordered` tells
+    whether levels must go from the full resolution to the coarsest.
     """
 
     name: FormatName
@@ -55,6 +57,8 @@ class FormatCard:
     max_chunk_bytes: int
     concurrent: bool
     opens: str
+    cautions: dict[str, str] = field(default_factory=dict)
+    ordered: bool = False
 
     def codec(self, compression: str | tuple[str, int] | Codec | None) -> Codec:
         """Return the codec that a user asked for by name, or by name and level.
@@ -90,12 +94,21 @@ class FormatCard:
         InvalidTypeError
             If the pixel type is not known to the format.
         InvalidInputError
-            If a chunk is too large for it.
+            If a chunk is too large for it, or the levels have another order than it takes.
         """
         if dtype.name not in self.pixel_types:
             raise InvalidTypeError(
                 f"pixels of type {dtype.name} cannot be stored in {self.name}; it takes "
                 + ", ".join(self.pixel_types)
+            )
+        pairs = zip(((1, 1, 1), *pyramid.factors), pyramid.factors, strict=False)
+        if self.ordered and (
+            pyramid.factors[0] != (1, 1, 1)
+            or any(finer > coarser for pair in pairs for finer, coarser in zip(*pair, strict=True))
+        ):
+            raise InvalidInputError(
+                f"{self.name} keeps the full resolution first, then coarser and coarser levels; found the factors "
+                f"{pyramid.factors} (z, y, x): give them in this order, (1, 1, 1) first"
             )
         for chunk in pyramid.chunks:
             nbytes = chunk[0] * chunk[1] * chunk[2] * dtype.itemsize
@@ -116,12 +129,13 @@ class ImageNote:
     unit: str = "px"
 
 
-class LevelArray(Protocol):
-    """The pixels of one level of one view.
+def missing_library(name: str, purpose: str) -> InvalidInputError:
+    """Return the error that a library is not installed, which comes with the extra "zarr"."""
+    return InvalidInputError(f'{purpose} by {name}, which is not installed: pip install "npy2bdv[zarr]"')
 
-    `encode` may run in any thread; `store` in one thread at a time for each container unless its card
-    says `concurrent`. `shape` and `chunk` are (z, y, x).
-    """
+
+class LevelPixels(Protocol):
+    """The pixels of one level of one view, as they are read. `shape` and `chunk` are (z, y, x)."""
 
     @property
     def shape(self) -> Zyx:
@@ -143,9 +157,40 @@ class LevelArray(Protocol):
         """How many bytes the level takes on disk."""
         ...
 
+    @property
+    def compression(self) -> str:
+        """How chunks are compressed, in words: "none", "gzip 1 + shuffle" ..."""
+        ...
+
     def read(self, region: Region) -> NDArray[np.generic]:
         """Return the pixels of a region inside the level."""
         ...
+
+
+@runtime_checkable
+class CountsAbsent(Protocol):
+    """A level that can tell, without much work, which chunks are not stored: they are read as zeros."""
+
+    def count_absent(self, region: Region) -> int:
+        """Return how many chunks of a region are not stored."""
+        ...
+
+
+@runtime_checkable
+class OpensInTensorstore(Protocol):
+    """A level that tensorstore can open, too."""
+
+    def to_tensorstore(self) -> Any:
+        """Return the level (z, y, x) as a ``tensorstore.TensorStore`` for reading."""
+        ...
+
+
+class LevelArray(LevelPixels, Protocol):
+    """The pixels of one level of one view, which are written.
+
+    `encode` may run in any thread; `store` in one thread at a time for each container unless its card
+    says `concurrent`.
+    """
 
     @property
     def piece(self) -> tuple[int, int]:
@@ -173,11 +218,6 @@ class LevelArray(Protocol):
         """Whether chunks lie anywhere in a file whose own table of them a kill may lose: a journal notes them."""
         ...
 
-    @property
-    def compression(self) -> str:
-        """How chunks are compressed, in words: "none", "gzip 1 + shuffle" ..."""
-        ...
-
     def layout(self) -> tuple[dict[str, Any], bytes]:
         """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
         ...
@@ -187,17 +227,17 @@ class LevelArray(Protocol):
         ...
 
 
-class Container(Protocol):
-    """The pixels of a dataset on disk."""
+class Pixels(Protocol):
+    """The pixels of a dataset, as they are read. Pickles without its open files and opens them again on use."""
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Where they lie."""
         ...
 
     @property
     def card(self) -> FormatCard:
-        """What its format can do."""
+        """What their format can do."""
         ...
 
     def factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
@@ -211,6 +251,33 @@ class Container(Protocol):
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored."""
         ...
+
+    def level(self, view: ViewId, level: int) -> LevelPixels:
+        """Return one level of a view.
+
+        Raises
+        ------
+        MissingKeyError
+            If it is not stored.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the files. A second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Container(Pixels, Protocol):
+    """The pixels of a dataset on disk, which are written."""
 
     def level(self, view: ViewId, level: int) -> LevelArray:
         """Return one level of a view.
@@ -266,16 +333,3 @@ class Container(Protocol):
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system; with `sync` wait until it is on the disk."""
         ...
-
-    def close(self) -> None:
-        """Close the files. A second call does nothing."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import threading
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npy2bdv.storage.save import move, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from npy2bdv.storage.base import Payload
 
 _TEMPORARY = ".npy2bdv-part"
+_MANY = 20_000
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether a kill left this half written, or half removed."""
+    return path.name.endswith(_TEMPORARY)
 
 
 class FileStore:
@@ -28,30 +35,34 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
         """Folders that are known to be there."""
         self._unsynced: set[str] = set()
-        """What was put since the last `sync`."""
+        """Folders into which something was put since the last `sync`."""
+        self._all_unsynced = False
+        """Whether there were too many of them to remember."""
         self._guard = threading.Lock()
 
     def put(self, key: str, parts: Iterable[Payload]) -> None:
         """Write a file, given in parts, in place of the one that was there."""
-        path = self.root / key
-        self._make_folder(path.parent)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+        folder, _, name = key.rpartition("/")
+        self._make_folder(folder)
+        mark = f"{os.getpid():x}-{threading.get_ident():x}"
+        temporary = self.root / folder / f"{name}.{mark}{_TEMPORARY}"
         try:
             with temporary.open("wb", buffering=0) as file:
                 for part in parts:
                     left = memoryview(part).cast("B")
                     while left:
                         left = left[file.write(left) :]
-            move(temporary, path)
+            move(temporary, self.root / key)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                temporary.unlink()
             raise
-        with self._guard:
-            self._unsynced.add(key)
+        if folder not in self._unsynced:
+            with self._guard:
+                self._all_unsynced |= _remember(folder, self._unsynced)
 
     def get(self, key: str) -> bytes | None:
         """Return what is in a file; None if there is none."""
@@ -66,7 +77,7 @@ class FileStore:
         assert path != self.root
         if path.is_dir():
             with self._guard:
-                self._folders = {folder for folder in self._folders if not folder.is_relative_to(path)}
+                self._folders.clear()
             remove_folder(path)
         else:
             path.unlink(missing_ok=True)
@@ -75,8 +86,9 @@ class FileStore:
         """Iterate over the files below a folder, temporary ones left out."""
         for folder, _, names in os.walk(self.root / key):
             for name in names:
-                if not name.endswith(_TEMPORARY):
-                    yield self.root / folder / name
+                path = Path(folder, name)
+                if not is_temporary(path):
+                    yield path
 
     def clean(self) -> None:
         """Remove files that a kill left half written."""
@@ -90,25 +102,72 @@ class FileStore:
         """Wait until all that was put is on the disk."""
         with self._guard:
             keys, self._unsynced = self._unsynced, set()
-        folders: set[Path] = set()
-        for key in sorted(keys):
-            path = self.root / key
+            everything, self._all_unsynced = self._all_unsynced, False
+        try:
+            folders = {self.root / key for key in keys}
+            if everything:
+                folders = {Path(folder) for folder, _, _ in os.walk(self.root)}
+            for folder in folders:
+                _sync_files(folder)
+            above = {parent for folder in folders for parent in folder.parents}
+            for folder in folders | above:
+                if folder.is_relative_to(self.root.parent) and folder.is_dir():
+                    sync_folder(folder)
+        except BaseException:
+            self._all_unsynced = True
+            raise
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+            with self._guard:
+                _remember(folder, self._folders)
+
+
+def _remember(folder: str, folders: set[str]) -> bool:
+    """Add a folder; where there are too many for a long recording, forget them first and return True."""
+    many = len(folders) >= _MANY
+    if many:
+        folders.clear()
+    folders.add(folder)
+    return many
+
+
+def _sync_files(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk; it may be gone."""
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    for path in paths:
+        if path.is_file():
             with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:  # removed meanwhile
                 os.fsync(file.fileno())
-            folders.update((path.parent, *path.parent.parents))
-        for folder in folders:
-            if folder.is_relative_to(self.root.parent) and folder.is_dir():
-                sync_folder(folder)
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder not in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            with self._guard:
-                self._folders.add(folder)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it; it gets another name first, so that no part of it is met meanwhile."""
-    going = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
-    move(folder, going)
-    shutil.rmtree(going)
+    """Remove a folder with all that is in it, and what a kill within this left of an earlier one.
+
+    It gets another name first, so that no part of it is met meanwhile.
+    """
+    if folder.exists():
+        move(folder, _going(folder))
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{_TEMPORARY}"):
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give a folder the name of another, which is removed; if that fails both stay as they are."""
+    going = _going(target)
+    if target.exists():
+        move(target, going)
+    try:
+        move(source, target)
+    except BaseException:
+        if going.exists():
+            move(going, target)
+        raise
+    if going.exists():
+        shutil.rmtree(going)
+
+
+def _going(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")

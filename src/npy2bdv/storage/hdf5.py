@@ -18,21 +18,22 @@ import numpy as np
 from h5py._objects import phil  # h5py's lock around the library
 
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import Hdf5Loader, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
+from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
-from npy2bdv.storage.direct import can_read, is_faster, read_region
+from npy2bdv.storage.truncated import what_is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
     from npy2bdv.model.spimdata import PathRef
+    from npy2bdv.storage.fence import Fence
 
 PIXEL_TYPES = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
@@ -49,6 +50,10 @@ CARD = FormatCard(
     max_chunk_bytes=2**32,
     concurrent=False,
     opens="Fiji (BigDataViewer, BigStitcher), Bio-Formats, Imaris (uncompressed, one level)",
+    cautions={
+        "lzf": "can be read by h5py only: Fiji (BigDataViewer, BigStitcher) and Bio-Formats show nothing; "
+        "use 'gzip' (faster here) or None for them"
+    },
 )
 
 _VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
@@ -74,7 +79,7 @@ def _cells_path(view: ViewId, level: int) -> str:
     return f"{_view_path(view)}/{level}/cells"
 
 
-class Hdf5Container:
+class Hdf5Container(Handle):
     """One HDF5 file (and the partitions that it links to).
 
     Pickles without its open file, and opens it again on use (for reading only).
@@ -82,9 +87,12 @@ class Hdf5Container:
 
     card = CARD
 
-    def __init__(self, path: Path, mode: Literal["r", "r+", "x"] = "r") -> None:
+    def __init__(
+        self, path: Path, mode: Literal["r", "r+", "x"] = "r", *, fence: Fence | None = None
+    ) -> None:
         self.path = path
         self._mode = mode
+        self._fence = fence
         self._closed = False
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
@@ -125,7 +133,7 @@ class Hdf5Container:
         except OSError as error:
             raise FormatError(
                 f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
-                "or not an HDF5 file"
+                f"or not an HDF5 file{what_is_whole(self.path, str(error), _VIEW_PATH)}"
             ) from error
         if self._mode != "r":
             self._early = _is_sparse(self.path)
@@ -150,7 +158,8 @@ class Hdf5Container:
     def __getstate__(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
         fresh |= {"_times": set(), "_declared": None, "_space": _Space(reused=True)}
-        return {"path": self.path, "_mode": "r", "_closed": self._closed, "_early": False, **fresh}
+        kept = {"path": self.path, "_closed": self._closed, "_fence": self._fence}
+        return {**kept, "_mode": "r", "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -203,6 +212,9 @@ class Hdf5Container:
             ) from None
         if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
             raise FormatError(f"{self.path}: {_cells_path(view, level)} is no image (a 3-D dataset)")
+        if self._fence is not None:
+            for path in files_beside(cells, self.path):
+                self._fence.check(path, self.path)
         return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id, self._space)
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
@@ -339,17 +351,6 @@ class Hdf5Container:
             self._handle.close()
             self._handle = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
             warnings.warn(f"{self.path} was not closed", ResourceWarning, source=self, stacklevel=2)
@@ -437,8 +438,8 @@ class Hdf5Level:
         self.chunk: Zyx = cells.chunks or cells.shape
 
     @cached_property
-    def _direct(self) -> bool:
-        return can_read(self._cells)
+    def _reader(self) -> CellsReader:
+        return CellsReader(self._cells)
 
     @property
     def nbytes_on_disk(self) -> int:
@@ -448,10 +449,7 @@ class Hdf5Level:
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region."""
         try:
-            if self._direct and is_faster(self._cells, region):
-                pixels = read_region(self._cells, region)
-            else:
-                pixels = self._cells[region]
+            pixels = self._reader.read(region)
         except OSError as error:
             raise FormatError(
                 f"{self._cells.file.filename}{self._cells.name} cannot be read ({error}); the file is "
@@ -460,6 +458,10 @@ class Hdf5Level:
         if pixels.dtype == np.int16 and self.dtype == np.uint16:
             return pixels.view(np.uint16) if pixels.dtype.isnative else pixels.astype("=i2").view(np.uint16)
         return pixels.astype(self.dtype, copy=False)
+
+    def count_absent(self, region: Region) -> int:
+        """Return how many chunks of a region are not stored."""
+        return self._reader.count_absent(region)
 
     @property
     def piece(self) -> tuple[int, int]:

@@ -1,0 +1,39 @@
+"""The folder of a dataset, and what is to be done where something names a file outside of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from npy2bdv.errors import FormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """A folder; what lies outside of it is refused where the fence is `strict`, else it is logged."""
+
+    folder: Path
+    strict: bool = False
+
+    def check(self, path: Path, named_by: Path) -> None:
+        """Look whether a path, to which links may lead, lies inside.
+
+        Raises
+        ------
+        FormatError
+            If it does not, and the fence is strict.
+        """
+        if path.resolve().is_relative_to(self.folder.resolve()):
+            return
+        if self.strict:
+            raise FormatError(
+                f"{named_by} names {path}, which lies outside of the dataset's folder {self.folder.resolve()}; "
+                "if you trust it, open the dataset without confine=True"
+            )
+        logger.info("%s names %s, which lies outside of the dataset's folder", named_by, path)

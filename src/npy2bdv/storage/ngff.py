@@ -1,0 +1,196 @@
+"""What OME-NGFF says of an image, as plain JSON values: axes, levels, units, channels (versions 0.4 and 0.5).
+
+Pure functions: numbers in, dictionaries out, and back. Arrays are (t, c, z, y, x), as BigStitcher makes them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from npy2bdv.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+
+    from npy2bdv.storage.base import ImageNote
+
+Attributes = dict[str, Any]
+Factors = tuple[float, float, float]
+
+_UNITS = {
+    "angstrom": ("å", "angstrom", "ångström"),
+    "picometer": ("pm",),
+    "nanometer": ("nm",),
+    "micrometer": ("um", "µm", "μm", "micron", "microns"),
+    "millimeter": ("mm",),
+    "centimeter": ("cm",),
+    "meter": ("m",),
+    "kilometer": ("km",),
+    "inch": ("in",),
+}
+_NAMES = {spelt: name for name, spellings in _UNITS.items() for spelt in (name, name + "s", *spellings)}
+
+# Lasers of a light-sheet microscope, by wavelength in nm, and the colour in which their channel is shown.
+_COLOURS = ((430, "0000FF"), (500, "00FF00"), (545, "FFFF00"), (600, "FF0000"), (900, "FF00FF"))
+_WHITE = "FFFFFF"
+
+
+def unit_name(unit: str) -> str | None:
+    """Return how NGFF names a unit of length; None for pixels, and for what it does not know.
+
+    Examples
+    --------
+    >>> unit_name("µm"), unit_name("microns"), unit_name("px")
+    ('micrometer', 'micrometer', None)
+    """
+    return _NAMES.get(unit.strip().lower().replace("metre", "meter"))
+
+
+def colour_of(channel: str) -> str:
+    """Return the colour (RRGGBB) in which a channel is shown: that of the wavelength in its label, else white.
+
+    Examples
+    --------
+    >>> colour_of("488 nm"), colour_of("brightfield")
+    ('00FF00', 'FFFFFF')
+    """
+    found = re.search(r"(?<!\d)([3-8]\d\d)(?!\d)", channel)
+    return next((name for limit, name in _COLOURS if found and int(found[1]) < limit), _WHITE)
+
+
+def describe(note: ImageNote, factors: Iterable[Factors], dtype: np.dtype[Any]) -> Attributes:
+    """Return the multiscales and the channel of an image whose levels have these factors (z, y, x)."""
+    unit = unit_name(note.unit)
+    space = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in "zyx"]
+    axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *space]
+    return {
+        "multiscales": [
+            {"name": note.name, "axes": axes, "datasets": levels(note.voxel_size_xyz[::-1], factors)}
+        ],
+        "omero": {
+            "channels": [
+                {
+                    "label": note.channel,
+                    "color": colour_of(note.channel),
+                    "active": True,
+                    "window": _window(dtype),
+                }
+            ]
+        },
+    }
+
+
+def levels(voxel_size_zyx: Sequence[float], factors: Iterable[Factors]) -> list[Attributes]:
+    """Return the datasets of a multiscale image.
+
+    A pixel of a level with factor f is as large as f pixels, and its centre lies in their middle, (f - 1) / 2
+    pixels behind that of the first (formats.md 4.3).
+    """
+    return [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {
+                    "type": "scale",
+                    "scale": [1.0, 1.0, *(f * v for f, v in zip(row, voxel_size_zyx, strict=True))],
+                },
+                {
+                    "type": "translation",
+                    "translation": [
+                        *(0.0, 0.0),
+                        *((f - 1) / 2 * v for f, v in zip(row, voxel_size_zyx, strict=True)),
+                    ],
+                },
+            ],
+        }
+        for level, row in enumerate(factors)
+    ]
+
+
+def _window(dtype: np.dtype[Any]) -> Attributes:
+    """Return the contrast of an image of which nothing is known but its pixel type."""
+    first, last = 0.0, 1.0
+    if dtype.kind in "iu":
+        bits = 8 * dtype.itemsize - (dtype.kind == "i")
+        first, last = float(-(2**bits) if dtype.kind == "i" else 0), float(2**bits - 1)
+    return {"min": first, "max": last, "start": first, "end": last}
+
+
+def with_contrast(said: Attributes, start: float, end: float) -> Attributes:
+    """Return a description in which the channel is shown from `start` (black) to `end`."""
+    (channel,) = said["omero"]["channels"]
+    window = channel["window"]
+    window = {
+        "min": min(window["min"], start),
+        "max": max(window["max"], end),
+        "start": start,
+        "end": end,
+    }
+    return {**said, "omero": {**said["omero"], "channels": [{**channel, "window": window}]}}
+
+
+def scale_of(dataset: Mapping[str, Any]) -> Factors | None:
+    """Return the scale (z, y, x) of one dataset of a multiscale image; None where none is given in numbers."""
+    for transform in dataset.get("coordinateTransformations") or ():
+        scale = transform.get("scale")
+        if transform.get("type") == "scale" and isinstance(scale, list) and len(scale) >= 3:
+            z, y, x = map(float, scale[-3:])
+            return (z, y, x) if min(z, y, x) > 0 and math.isfinite(z + y + x) else None
+    return None
+
+
+def factors_of(datasets: Sequence[Mapping[str, Any]]) -> tuple[Factors, ...] | None:
+    """Return the factors (z, y, x) of the levels: ratios of scales, rounded to 4 decimals, as BigStitcher does.
+
+    None where not all scales are given in numbers.
+    """
+    scales = [each for each in map(scale_of, datasets) if each is not None]
+    if len(scales) < len(datasets):
+        return None
+    first_z, first_y, first_x = scales[0]
+    return tuple((round(z / first_z, 4), round(y / first_y, 4), round(x / first_x, 4)) for z, y, x in scales)
+
+
+def factors_by_size(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
+    """Return what the factors (z, y, x) of the levels must be, by their sizes: whole numbers, roughly."""
+    ratios = ([a / b for a, b in zip(shapes[0][-3:], shape[-3:], strict=True)] for shape in shapes)
+    return tuple((max(1.0, round(z)), max(1.0, round(y)), max(1.0, round(x))) for z, y, x in ratios)
+
+
+def to_attributes(said: Attributes, zarr_version: int) -> Attributes:
+    """Return the attributes of a group that say this: NGFF 0.4 in Zarr v2, 0.5 in v3."""
+    if zarr_version == 3:
+        return {"ome": {"version": "0.5", **said}}
+    return {**said, "multiscales": [{"version": "0.4", **image} for image in said["multiscales"]]}
+
+
+def from_attributes(attributes: Attributes) -> Attributes:
+    """Return what the attributes of a group say in the words of NGFF."""
+    said = attributes.get("ome", attributes)
+    return said if isinstance(said, dict) else {}
+
+
+def multiscale(said: Mapping[str, Any], where: object) -> Attributes:
+    """Return the (first) multiscale image that attributes describe, with its list of datasets.
+
+    Raises
+    ------
+    FormatError
+        If they describe none.
+    """
+    images = said.get("multiscales")
+    if not (isinstance(images, list) and images and isinstance(images[0], dict)):
+        raise FormatError(f"{where} is no OME-Zarr image: its attributes hold no multiscales")
+    image: Attributes = images[0]
+    datasets = image.get("datasets")
+    if not (
+        isinstance(datasets, list)
+        and datasets
+        and all(isinstance(each, dict) and isinstance(each.get("path"), str) for each in datasets)
+    ):
+        raise FormatError(f"{where} is no OME-Zarr image: its multiscales list no datasets with a path")
+    return image

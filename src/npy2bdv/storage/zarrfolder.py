@@ -1,0 +1,106 @@
+"""Groups and arrays of Zarr in a folder: what their metadata files say, in version 2 or 3."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from npy2bdv.errors import FormatError
+from npy2bdv.storage.files import FileStore
+from npy2bdv.storage.zarrays import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from npy2bdv.storage.ngff import Attributes
+    from npy2bdv.storage.zarrays import ArrayLayout
+
+
+class ZarrFolder:
+    """The metadata of a folder of Zarr. Groups and arrays are named by their paths in it; "" is the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = FileStore(path)
+
+    def version(self, node: str) -> int | None:
+        """Return the version of Zarr of a group or array; None where there is none.
+
+        Raises
+        ------
+        FormatError
+            If it is one that is not known.
+        """
+        said = self._json(join(node, "zarr.json"))
+        if said is not None:
+            version = said.get("zarr_format")
+            if version != 3:
+                raise FormatError(
+                    f"{self.path / node} has the zarr_format {version!r}; this version of npy2bdv reads 2 and 3"
+                )
+            return 3
+        names = (".zgroup", ".zattrs", ".zarray")
+        return 2 if any((self.path / node / name).is_file() for name in names) else None
+
+    def attributes(self, group: str) -> Attributes | None:
+        """Return the attributes of a group; None where it is none, or has none."""
+        said = self._json(join(group, "zarr.json"))
+        if said is None:
+            return self._json(join(group, ".zattrs"))
+        attributes = said.get("attributes")
+        return attributes if isinstance(attributes, dict) else {}
+
+    def layout(self, array: str) -> ArrayLayout | None:
+        """Return what the metadata of an array say; None where there is none."""
+        for name in ("zarr.json", ".zarray"):
+            said = self._json(join(array, name))
+            if said is not None:
+                try:
+                    return from_json(said)
+                except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                    raise FormatError(
+                        f"{self.path / array / name} does not describe an array of Zarr v2 or v3 ({error!r})"
+                    ) from error
+        return None
+
+    def put_group(self, group: str, attributes: Attributes, version: int) -> None:
+        """Write the metadata of a group, in place of those that were there."""
+        if version == 3:
+            said = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+            self._put_json(join(group, "zarr.json"), said)
+            return
+        self._put_json(join(group, ".zgroup"), {"zarr_format": 2})
+        if attributes:
+            self._put_json(join(group, ".zattrs"), attributes)
+
+    def put_array(self, array: str, layout: ArrayLayout, attributes: Attributes | None = None) -> None:
+        """Write the metadata of an array; its attributes stay as they are where none are given."""
+        if layout.zarr_version == 3:
+            if attributes is None:
+                attributes = self.attributes(array)
+            self._put_json(join(array, "zarr.json"), to_json(layout, attributes or {}))
+            return
+        self._put_json(join(array, ".zarray"), to_json(layout))
+        if attributes:
+            self._put_json(join(array, ".zattrs"), attributes)
+
+    def _json(self, key: str) -> dict[str, Any] | None:
+        text = self.files.get(key)
+        if text is None:
+            return None
+        try:
+            said = json.loads(text)
+        except ValueError as error:
+            raise FormatError(f"{self.path / key} is damaged: it should be JSON ({error})") from error
+        if not isinstance(said, dict):
+            raise FormatError(f"{self.path / key} is damaged: it should be a JSON object")
+        return said
+
+    def _put_json(self, key: str, said: Mapping[str, Any]) -> None:
+        self.files.put(key, [json.dumps(said, indent=1, ensure_ascii=False).encode()])
+
+
+def join(folder: str, name: str) -> str:
+    """Return the path of what is called `name` in a folder."""
+    return f"{folder}/{name}" if folder else name

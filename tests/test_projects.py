@@ -1,0 +1,455 @@
+"""Projects that BigStitcher defines without resaving (TIFF) or splits, and where their files may lie."""
+
+import logging
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+import npy2bdv
+from npy2bdv.cli import main
+from npy2bdv.errors import (
+    ClosedError,
+    FormatError,
+    InvalidInputError,
+    MissingKeyError,
+    NotFoundError,
+)
+
+SHAPE = (5, 6, 10)  # tifffile takes 3 or 4 for colours
+
+
+def stack(seed: int, shape: tuple[int, ...] = SHAPE) -> NDArray[Any]:
+    return np.random.default_rng(seed).integers(0, 60_000, shape).astype("uint16")
+
+
+def computed(array: Any, **options: Any) -> Any:
+    """Compute a dask array, whose methods have no types."""
+    return array.compute(**options)
+
+
+def project(
+    folder: Path, loader: str, *, times: int = 1, channels: int = 1, tiles: int = 1, size: Any = SHAPE
+) -> Path:
+    """Write an XML, setups numbered tile by tile, their channels called 1, 2 ... as BigStitcher does."""
+    setups, entities = "", {"channel": "", "tile": ""}
+    for name, count in (("channel", channels), ("tile", tiles)):
+        for id_ in range(count):
+            entities[name] += f"<{name.title()}><id>{id_}</id><name>{id_ + 1}</name></{name.title()}>"
+    shape = "" if size is None else f"<size>{' '.join(map(str, size[::-1]))}</size>"
+    for setup in range(tiles * channels):
+        setups += (
+            f"<ViewSetup><id>{setup}</id><name>s{setup}</name>{shape}<voxelSize><unit>um</unit><size>1 1 2</size>"
+            f"</voxelSize><attributes><illumination>0</illumination><channel>{setup % channels}</channel>"
+            f"<tile>{setup // channels}</tile><angle>0</angle></attributes></ViewSetup>"
+        )
+    blocks = "".join(f'<Attributes name="{name}">{text}</Attributes>' for name, text in entities.items())
+    path = folder / "dataset.xml"
+    path.write_text(
+        f'<SpimData version="0.2"><BasePath type="relative">.</BasePath><SequenceDescription>{loader}<ViewSetups>'
+        f'{setups}{blocks}</ViewSetups><Timepoints type="range"><first>0</first><last>{times - 1}</last></Timepoints>'
+        "</SequenceDescription><ViewRegistrations/></SpimData>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def file_map(files: dict[tuple[int, int], tuple[str, int, int]], format_: str = "filemap2") -> str:
+    """Name for each (time, setup) a file, a series and a channel in it."""
+    listed = "".join(
+        f'<FileMapping view_setup="{setup}" timepoint="{time}" series="{series}" channel="{channel}">'
+        f'<file type="relative">{name}</file></FileMapping>'
+        for (time, setup), (name, series, channel) in files.items()
+    )
+    return (
+        f'<ImageLoader format="spimreconstruction.{format_}"><ZGrouped>false</ZGrouped><files>{listed}</files>'
+        "</ImageLoader>"
+    )
+
+
+def stack_loader(pattern: str, kind: str = "ij", **layouts: int) -> str:
+    numbers = "".join(
+        f"<layout{name}>{layouts.get(name, 0)}</layout{name}>"
+        for name in ("Timepoints", "Channels", "Illuminations", "Angles", "Tiles")
+    )
+    return (
+        f'<ImageLoader format="spimreconstruction.stack.{kind}"><imagedirectory type="relative">raw</imagedirectory>'
+        f"<filePattern>{pattern}</filePattern>{numbers}</ImageLoader>"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- TIFF
+
+
+@pytest.mark.parametrize("format_", ["filemap2", "filelist"])
+@pytest.mark.parametrize("how", ["imagej", "ome", "plain", "tiled", "big-endian"])
+def test_files_one_by_one(how: str, format_: str, tmp_path: Path) -> None:
+    known: dict[str, dict[str, Any]] = {
+        "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
+        "ome": {"ome": True, "metadata": {"axes": "ZYX"}},
+        "plain": {"metadata": None},
+        "tiled": {"metadata": None, "tile": (16, 16), "compression": "zlib"},
+        "big-endian": {"metadata": None, "byteorder": ">"},
+    }
+    (tmp_path / "raw files").mkdir()
+    suffix = ".ome.tif" if how == "ome" else ".tif"
+    for setup in range(2):
+        tifffile.imwrite(tmp_path / "raw files" / f"a{setup}{suffix}", stack(setup), **known[how])
+    loader = file_map({(0, s): (f"raw files/a{s}{suffix}", 0, 0) for s in range(2)}, format_)
+    path = project(tmp_path, loader, tiles=2)
+    with npy2bdv.open(path) as dataset:
+        for setup in range(2):
+            view = dataset.view(tile=str(setup + 1))
+            assert (view.shape, view.dtype.name, view.chunks, view.n_levels) == (
+                SHAPE,
+                "uint16",
+                (1, 6, 10),
+                1,
+            )
+            np.testing.assert_array_equal(view[...], stack(setup), strict=True)
+            np.testing.assert_array_equal(view[::-2, 1:3, [5, 2]], stack(setup)[::-2, 1:3, [5, 2]])
+            assert view[0:0].shape == (0, 6, 10)
+            np.testing.assert_array_equal(computed(view.to_dask()), stack(setup))
+            assert view.nbytes_on_disk > 0
+            assert view.level(0).compression == ("adobe_deflate" if how == "tiled" else "none")
+        again = pickle.loads(pickle.dumps(view))
+    np.testing.assert_array_equal(again[2], stack(1)[2])
+    again.dataset.close()
+    with pytest.raises(ClosedError):
+        view[0]
+
+
+def test_channels_series_and_time_points_inside_of_files(tmp_path: Path) -> None:
+    whole = stack(3, (3, 5, 2, 6, 10))  # t z c y x
+    tifffile.imwrite(tmp_path / "a.tif", whole, imagej=True, metadata={"axes": "TZCYX"})
+    with tifffile.TiffWriter(tmp_path / "b.ome.tif", ome=True) as file:
+        for series in range(2):
+            file.write(stack(10 + series), metadata={"axes": "ZYX"})
+    files = {(time, setup): ("a.tif", 0, setup) for time in range(3) for setup in range(2)}
+    files |= {(0, 2): ("b.ome.tif", 0, 0), (0, 3): ("b.ome.tif", 1, 0)}
+    path = project(tmp_path, file_map(files), times=3, channels=2, tiles=2)
+    with npy2bdv.open(path) as dataset:
+        for time, setup in np.ndindex(3, 2):
+            np.testing.assert_array_equal(dataset.view(time=time, setup=setup)[...], whole[time, :, setup])
+        np.testing.assert_array_equal(dataset.view(setup=2)[...], stack(10))
+        np.testing.assert_array_equal(dataset.view(setup=3)[...], stack(11))
+        with pytest.raises(MissingKeyError, match="names no file for time point 1, setup 2"):
+            dataset.view(time=1, setup=2)[0]
+        frame = dataset.to_frame()
+        assert frame.set_index(["time", "setup"]).loc[(2, 1), "dtype"] == "uint16"
+        assert frame["dtype"].notna().sum() == 8
+
+
+@pytest.mark.parametrize("kind", ["ij", "loci"])
+def test_stacks_by_pattern(kind: str, tmp_path: Path) -> None:
+    """Files have names of channels and tiles and padded times, as BigStitcher makes them."""
+    (tmp_path / "raw").mkdir()
+    for time, channel, tile in np.ndindex(2, 2, 2):
+        tifffile.imwrite(
+            tmp_path / "raw" / f"t{time:03d}_c{channel + 1}_x{tile + 1:02d}.tif",
+            stack(100 * time + 10 * channel + tile),
+        )
+    loader = stack_loader("t{ttt}_c{c}_x{xx}.tif", kind, Timepoints=1, Channels=1, Tiles=1)
+    with npy2bdv.open(project(tmp_path, loader, times=2, channels=2, tiles=2)) as dataset:
+        for time, channel, tile in np.ndindex(2, 2, 2):
+            view = dataset.view(time=time, channel=channel, tile=tile)
+            np.testing.assert_array_equal(view[...], stack(100 * time + 10 * channel + tile))
+
+
+def test_stacks_of_all_channels_and_times_in_one_file(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    whole = stack(3, (2, 5, 3, 6, 10))
+    tifffile.imwrite(tmp_path / "raw" / "all_1.tif", whole, imagej=True, metadata={"axes": "TZCYX"})
+    loader = stack_loader("all_{x}.tif", Timepoints=2, Channels=2, Tiles=1)
+    with npy2bdv.open(project(tmp_path, loader, times=2, channels=3)) as dataset:
+        for time, channel in np.ndindex(2, 3):
+            np.testing.assert_array_equal(
+                dataset.view(time=time, channel=channel)[...], whole[time, :, channel]
+            )
+
+
+def test_many_files_are_not_open_at_once(tmp_path: Path) -> None:
+    for setup in range(20):
+        tifffile.imwrite(tmp_path / f"{setup}.tif", stack(setup))
+    path = project(tmp_path, file_map({(0, s): (f"{s}.tif", 0, 0) for s in range(20)}), tiles=20)
+    with npy2bdv.open(path) as dataset:
+        for view in [*dataset, *dataset]:
+            np.testing.assert_array_equal(view[1], stack(view.id.setup)[1])
+        container: Any = dataset.container
+        assert len(container._files) <= 8
+
+
+def write(path: Path, kind: str) -> None:
+    """Write a TIFF in which something is wrong, or nothing."""
+    if kind == "no tiff":
+        path.write_bytes(b"II no")
+    elif kind == "colours":
+        tifffile.imwrite(path, np.zeros((5, 6, 10, 3), "uint8"), photometric="rgb")
+    elif kind == "one plane":
+        tifffile.imwrite(path, stack(0)[0])
+    elif kind != "no file":
+        tifffile.imwrite(path, stack(0), metadata=None)
+    if kind == "cut short":
+        path.write_bytes(path.read_bytes()[:400])
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        ("no file", NotFoundError, r"names the file .*a\.tif, which is not there"),
+        ("no tiff", FormatError, "cannot be read as TIFF .* Bio-Formats are read here only if they are TIFF"),
+        ("colours", FormatError, "has the axes"),
+        ("one plane", FormatError, r"\(1, 6, 10\) pixels \(z, y, x\), the XML describes \(5, 6, 10\)"),
+        ("cut short", FormatError, "was cut short"),
+        ("series", FormatError, "has 1 images; the XML asks for number 3"),
+        ("channel", FormatError, "has 1 channels; the XML asks for number 3"),
+    ],
+)
+def test_files_that_cannot_be_read(kind: str, error: type[Exception], says: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", kind)
+    entry = ("a.tif", 3 * (kind == "series"), 3 * (kind == "channel"))
+    with npy2bdv.open(project(tmp_path, file_map({(0, 0): entry}))) as dataset:
+        view = dataset.view(setup=0)
+        assert view.attributes["tile"] == "1"
+        with pytest.raises(error, match=says):
+            view[...]
+
+
+def test_all_tiles_in_one_file_are_refused_when_pixels_are_asked_for(tmp_path: Path) -> None:
+    with npy2bdv.open(project(tmp_path, stack_loader("a.tif", Tiles=2))) as dataset:
+        assert dataset.view().attributes["tile"] == "1"
+        with pytest.raises(
+            FormatError, match=r"stack\.ij', and all tiles lie in one file; pixels are read from"
+        ):
+            dataset.view()[0]
+
+
+def test_info_of_tiff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack(0))
+    assert main(["info", str(project(tmp_path, file_map({(0, 0): ("a.tif", 0, 0)})))]) == 0
+    assert "spimreconstruction.filemap2" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ split
+
+
+def split_of(path_xml: Path, parts: Mapping[int, tuple[int, tuple[int, ...], tuple[int, ...]]]) -> Path:
+    """Split a dataset into boxes (setup, first x y z, last x y z), as BigStitcher does."""
+    text = path_xml.read_text(encoding="utf-8")
+    start, stop = text.index("<SequenceDescription>"), text.index("</SequenceDescription>")
+    inner = text[start:stop]
+    loader = inner[inner.index("<ImageLoader") : inner.index("</ImageLoader>") + len("</ImageLoader>")]
+    inner = inner.replace(loader, "") + "</SequenceDescription>"
+    ids = "".join(
+        f"<SetupIdDefinition><NewId>{new}</NewId><OldId>{old}</OldId><min>{' '.join(map(str, low))}</min>"
+        f"<max>{' '.join(map(str, high))}</max></SetupIdDefinition>"
+        for new, (old, low, high) in parts.items()
+    )
+    split = (
+        f'<ImageLoader format="split.viewerimgloader">{loader}{inner}<SetupIds>{ids}</SetupIds></ImageLoader>'
+    )
+    folder = path_xml.parent / "split"
+    folder.mkdir(exist_ok=True)
+    made = project(folder, split, tiles=len(parts), size=None)
+    shutil.move(made, path_xml.with_name("split.xml"))
+    return path_xml.with_name("split.xml")
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    path = tmp_path / "whole.xml"
+    with npy2bdv.create(path, levels=((1, 1, 1), (1, 2, 2), (2, 4, 4)), compression="gzip") as writer:
+        for setup in range(2):
+            writer.write(
+                stack(setup, (8, 33, 47)), setup=writer.add_setup(shape=(8, 33, 47), tile=setup), time=0
+            )
+    return path
+
+
+def test_split_datasets(whole: Path) -> None:
+    boxes = {
+        0: (0, (0, 0, 0), (23, 32, 7)),
+        1: (0, (20, 0, 0), (46, 32, 7)),
+        2: (1, (2, 6, 1), (40, 30, 6)),
+        3: (1, (1, 0, 0), (9, 9, 3)),
+    }
+    with npy2bdv.open(whole) as full, npy2bdv.open(split_of(whole, boxes)) as dataset:
+        assert dataset.container.path == full.container.path
+        assert [view.id.setup for view in dataset] == [0, 1, 2, 3]
+        # levels whose pixels do not lie on those of the box are left out
+        assert [view.n_levels for view in dataset] == [3, 3, 2, 1]
+        for view in dataset:
+            old, low, high = boxes[view.id.setup]
+            box = tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
+            expected = stack(old, (8, 33, 47))[box]
+            assert view.shape == expected.shape
+            np.testing.assert_array_equal(view[...], expected)
+            np.testing.assert_array_equal(view[1:, ::3, -1], expected[1:, ::3, -1])
+            for level in view.levels():
+                inner = full.view(setup=old).level(level.index)
+                start = [a // int(f) for a, f in zip(low[::-1], level.factors, strict=True)]
+                part = tuple(slice(a, a + n) for a, n in zip(start, level.shape, strict=True))
+                np.testing.assert_array_equal(level[...], inner[part])
+                # a pixel of the level lies where it lay in the whole image, moved by the box
+                moved = level.transform.apply((0, 0, 0)) + low
+                factors = np.array(level.factors[::-1])
+                np.testing.assert_allclose(moved, factors * start[::-1] + (factors - 1) / 2)
+        again = pickle.loads(pickle.dumps(view))
+        with again.dataset:
+            np.testing.assert_array_equal(again[...], expected)
+        np.testing.assert_array_equal(computed(view.to_dask()), expected)
+        assert list(dataset.container.views()) == [view.id for view in dataset]
+
+
+def test_split_of_tiff(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack(5))
+    path = project(tmp_path, file_map({(0, 0): ("a.tif", 0, 0)}))
+    with npy2bdv.open(split_of(path, {0: (0, (2, 1, 1), (7, 4, 2))})) as dataset:
+        np.testing.assert_array_equal(dataset.view()[...], stack(5)[1:3, 1:5, 2:8])
+
+
+def test_split_that_does_not_fit(whole: Path) -> None:
+    parts = {0: (0, (60, 0, 0), (70, 9, 3)), 1: (9, (0, 0, 0), (1, 1, 1))}
+    with npy2bdv.open(split_of(whole, parts)) as dataset:
+        with pytest.raises(FormatError, match=r"takes the pixels \(60, 0, 0\) to \(70, 9, 3\)"):
+            dataset.view(setup=0)[0]
+        with pytest.raises(MissingKeyError, match="setup 9"):
+            dataset.view(setup=1)[0]
+
+
+def test_split_of_something_that_is_not_read_still_has_its_setups(tmp_path: Path) -> None:
+    path = project(tmp_path, '<ImageLoader format="spimreconstruction.micromanager"></ImageLoader>')
+    with npy2bdv.open(split_of(path, {0: (0, (0, 0, 0), (1, 1, 1))})) as dataset:
+        assert not dataset.has_pixels
+        assert dataset.view().attributes["tile"] == "1"
+        assert len(dataset.to_frame()) == 1
+        with pytest.raises(
+            FormatError, match=r"loader 'spimreconstruction\.micromanager'; pixels are read from"
+        ):
+            dataset.view()[0]
+
+
+# -------------------------------------------------------------------------------- which XML, which folder
+
+
+def test_xml_is_found_by_what_it_names(whole: Path) -> None:
+    pixels = whole.with_suffix(".h5")
+    named = whole.rename(whole.with_name("other name.xml"))
+    (whole.parent / "notes.xml").write_text("<notes/>", encoding="utf-8")
+    (whole.parent / "broken.xml").write_text("<SpimData", encoding="utf-8")
+    with npy2bdv.open(pixels) as dataset:
+        assert dataset.path == named
+    shutil.copy(named, whole.parent / "third.xml")
+    with pytest.raises(
+        InvalidInputError, match=r"2 XMLs describe whole\.h5; open the one .* other name\.xml, third\.xml"
+    ):
+        npy2bdv.open(pixels)
+    shutil.copy(named, whole)  # the one of that name is meant
+    with npy2bdv.open(str(pixels)) as dataset:
+        assert dataset.path == whole
+
+
+def test_no_xml_at_all(whole: Path) -> None:
+    whole.unlink()
+    with pytest.raises(
+        NotFoundError, match=r"there is no XML .*whole\.xml beside whole\.h5, and none that names it"
+    ):
+        npy2bdv.open(whole.with_suffix(".h5"))
+
+
+def test_pixels_on_another_machine(tmp_path: Path) -> None:
+    path = project(tmp_path, '<ImageLoader format="bdv.hdf5"><hdf5>s3://bucket/a.h5</hdf5></ImageLoader>')
+    with npy2bdv.open(path) as dataset:
+        assert dataset.view().attributes["tile"] == "1"
+        with pytest.raises(FormatError, match=r"s3://bucket/a\.h5 is not on this machine: copy"):
+            dataset.view()[0]
+
+
+def outside(whole: Path, kind: str) -> Path:
+    """Return an XML in a folder of its own whose pixels lie elsewhere."""
+    folder = whole.parent / "inner"
+    folder.mkdir()
+    pixels, name = whole.with_suffix(".h5"), "../whole.h5"
+    if kind == "symbolic link":
+        (folder / "link.h5").symlink_to(pixels)
+        name = "link.h5"
+    elif kind == "absolute":
+        name = pixels.as_posix()
+    elif kind == "partition":
+        name = "master.h5"
+        with h5py.File(folder / name, "w") as master, h5py.File(pixels) as file:
+            for setup in ("s00", "s01"):
+                file.copy(setup, master)
+                for level in range(3):
+                    cells = f"t00000/{setup}/{level}/cells"
+                    master[cells] = h5py.ExternalLink("../whole.h5", cells)
+    text = whole.read_text(encoding="utf-8")
+    assert ">whole.h5<" in text
+    path = folder / "whole.xml"
+    path.write_text(text.replace(">whole.h5<", f">{name}<"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["relative", "absolute", "symbolic link", "partition"])
+def test_pixels_outside_of_the_folder(whole: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = outside(whole, kind)
+    with caplog.at_level(logging.INFO), npy2bdv.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], stack(1, (8, 33, 47)))
+    assert "which lies outside of the dataset's folder" in caplog.text
+
+    def read() -> None:
+        with npy2bdv.open(path, confine=True) as dataset:
+            dataset.view(setup=1)[0]
+
+    with pytest.raises(FormatError, match=r"lies outside of the dataset's folder .* without confine=True"):
+        read()
+    with npy2bdv.open(whole, confine=True) as dataset:
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], stack(1, (8, 33, 47)))
+        again = pickle.loads(pickle.dumps(dataset))
+        again.close()
+
+
+def test_raw_data_and_virtual_images_outside_of_the_folder(whole: Path) -> None:
+    """An image of an HDF5 file may lie in any file: a list of passwords, say."""
+    secret = whole.parent / "secret"
+    secret.write_bytes(bytes(2 * 8 * 33 * 47))
+    folder = whole.parent / "inner"
+    folder.mkdir()
+    shutil.copy(whole, folder)
+    shutil.copy(whole.with_suffix(".h5"), folder)
+    with h5py.File(folder / "whole.h5", "r+") as file:
+        del file["t00000/s00/0/cells"], file["t00000/s01/0/cells"]
+        size = secret.stat().st_size
+        file.create_dataset("t00000/s00/0/cells", (8, 33, 47), "i2", external=[(str(secret), 0, size)])
+        layout = h5py.VirtualLayout((8, 33, 47), "i2")
+        layout[...] = h5py.VirtualSource(str(whole.with_suffix(".h5")), "t00000/s01/0/cells", (8, 33, 47))
+        file.create_virtual_dataset("t00000/s01/0/cells", layout)
+    with npy2bdv.open(folder / "whole.xml") as dataset:
+        assert not dataset.view(setup=0)[...].any()
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], stack(1, (8, 33, 47)))
+    with npy2bdv.open(folder / "whole.xml", confine=True) as dataset:
+        for view, named in zip(dataset, ("secret", "whole.h5"), strict=True):
+            with pytest.raises(FormatError, match=f"names .*{named}, which lies outside"):
+                view[0]
+
+
+@pytest.mark.parametrize("kind", ["files", "stack"])
+def test_tiff_outside_of_the_folder(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack(0))
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    loader = file_map({(0, 0): ("../a.tif", 0, 0)}) if kind == "files" else stack_loader("../../a.tif")
+    (folder / "raw").mkdir()
+    path = project(folder, loader)
+    with caplog.at_level(logging.INFO), npy2bdv.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.view()[...], stack(0))
+    assert "outside of the dataset's folder" in caplog.text
+    with pytest.raises(FormatError, match="outside of the dataset's folder"):
+        npy2bdv.open(path, confine=True)
