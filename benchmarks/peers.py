@@ -42,6 +42,8 @@ class Run:
     seconds: float
     seconds_synced: float | None
     """Until everything was on the disk (fsync)."""
+    processor: float
+    """Seconds that its threads had a processor, in the system included; hardly depends on the neighbours."""
     peak: int
     """Peak memory above what was resident before the job."""
     size: int | None

@@ -162,6 +162,7 @@ def _reach(results: Sequence[Result]) -> str:
 _COLUMNS = (
     "candidate",
     "seconds",
+    "processor seconds",
     "MB/s buffered",
     "MB/s with fsync",
     "of raw, buffered",
@@ -198,6 +199,7 @@ def _table(result: Result, everyone: Sequence[Candidate]) -> str:
         cells = [
             candidate.label,
             spread([run.seconds for run in outcome.runs]),
+            spread([run.processor for run in outcome.runs]),
             spread(result.speeds(name, synced=False)) if job.nbytes else "",
             spread(result.speeds(name, synced=True)) if job.is_write else "",
             "" if name == "raw" else spread(result.ratios(name, "raw", synced=False)),

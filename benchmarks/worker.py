@@ -53,9 +53,11 @@ class Task:
         gc.collect()
         memory.reset_peak()
         before = memory.peak()
+        processor = time.process_time()
         start = time.perf_counter()
         result = self._work(self.job, lambda: marks.append(time.perf_counter()))
         done = time.perf_counter()
+        processor = time.process_time() - processor
         peak = memory.peak()
         sync(self.folder)
         synced = time.perf_counter()
@@ -70,6 +72,7 @@ class Task:
         return {
             "seconds": done - start,
             "seconds_synced": synced - start if self.job.is_write else None,
+            "processor": processor,
             "peak": peak - before,
             "size": sum(sizes) if self.job.is_write else None,
             "files": len(sizes) if self.job.is_write else None,

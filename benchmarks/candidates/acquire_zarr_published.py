@@ -42,7 +42,7 @@ def planes(job: Job, data: NDArray[np.uint16], folder: Path, mark: Callable[[], 
     pyramid: dict[str, Any] = {}
     if len(job.levels) > 1:
         mean = acquire_zarr.DownsamplingMethod.MEAN
-        pyramid = {"downsampling_method": mean, "max_levels": len(job.levels)}
+        pyramid = {"downsampling_method": mean, "max_levels": len(job.levels) - 1}
     array = acquire_zarr.ArraySettings(
         output_key="image", data_type=acquire_zarr.DataType.UINT16, dimensions=dimensions, **pyramid
     )
