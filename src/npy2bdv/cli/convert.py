@@ -32,27 +32,31 @@ def convert(
 ) -> None:
     """Turn a TIFF, a .npy file or another dataset into a dataset that Fiji opens.
 
-    Axes, channels, voxel size and unit are taken from the source where it has them.
+    Axes, channels, voxel size and unit are taken from the source where it has them. A dataset keeps its labels,
+    transforms and missing views. n5 and omezarr need the extra npy2bdv[zarr].
 
     Parameters
     ----------
     source
         A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, or the XML of a dataset.
     out
-        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or these.
+        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or one of these
+        names, which then says the format.
     format
-        How pixels are stored: hdf5, n5 or omezarr. By default what the name of the pixels says, else hdf5.
+        How pixels are stored: hdf5 (one file, for every Fiji), n5 or omezarr (folders, omezarr for Fiji with
+        BigStitcher). By default what the name of the pixels says, else hdf5.
     zarr_version
-        For omezarr: 2 (NGFF 0.4, for every BigStitcher; the default) or 3 (NGFF 0.5, with shards).
+        For omezarr: 2 (NGFF 0.4, for BigStitcher since April 2025; the default) or 3 (NGFF 0.5, with shards, which
+        are far fewer files; for BigStitcher 3.0 or later).
     levels
         Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
         BigDataViewer proposes; none: the full resolution only.
     chunks
-        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, and what
-        suits the others.
+        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, 8,256,256
+        for n5 and omezarr.
     compression
-        none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
-        default none for hdf5, gzip for n5, zstd for omezarr.
+        none, gzip (fast), gzip:1 to gzip:9, zstd or blosc (n5 and omezarr, with levels likewise), lzf (hdf5; Fiji
+        cannot read it). By default none for hdf5, gzip for n5, zstd for omezarr.
     axes
         One letter for each axis of the source, of t, c, z, y, x, where it does not say or is wrong.
     voxel_size
@@ -102,12 +106,15 @@ def convert(
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(f"{path}: {written / 1e6:.1f} MB of pixels in {seconds:.1f} s")
     _tell_what_was_understood(console, path)
-    console.print("Open it in Fiji: Plugins > BigDataViewer > Open XML/HDF5. What it holds: npy2bdv info")
 
 
 def _tell_what_was_understood(console: Console, path: Path) -> None:
-    """Say what the source was taken for, so that wrong axes or a voxel size that lacks are seen at once."""
+    """Say what the source was taken for, so that wrong axes or a voxel size that lacks are seen at once.
+
+    And where Fiji opens it: BigDataViewer alone does not know OME-Zarr.
+    """
     from npy2bdv.dataset import open as open_dataset
+    from npy2bdv.model.spimdata import OmeZarrLoader
 
     with open_dataset(path) as dataset:
         views = list(dataset.views())
@@ -126,3 +133,6 @@ def _tell_what_was_understood(console: Console, path: Path) -> None:
             f"channels: {len(channels) or 1}{' (' + ', '.join(channels) + ')' if channels else ''}\n"
             f"Size z,y,x: {' and '.join([*sizes][:5])}; voxel size x,y,z: {' and '.join([*voxels][:5])}"
         )
+        by_bigstitcher = isinstance(dataset.spimdata.loader, OmeZarrLoader)
+    menu = "Plugins > BigStitcher" if by_bigstitcher else "Plugins > BigDataViewer > Open XML/HDF5"
+    console.print(f"Open it in Fiji: {menu}. What it holds: npy2bdv info")

@@ -58,12 +58,13 @@ class OmeZarrLevel:
     @property
     def nbytes_on_disk(self) -> int:
         """How many bytes the files of chunks take."""
-        layout, array = self._layout, (self._folder.path / self._array).as_posix()
+        layout = self._layout
         place = (index // size for index, size in zip(self._lead, layout.shard, strict=False))
-        beginning = f"{array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
+        key = f"{self._array}/{layout.key((*place, ''))}"  # of other views, other files may lie there
+        beginning = f"{self._files.root.as_posix()}/{key}"
         return sum(
             each.stat().st_size
-            for each in self._files.files(beginning.rpartition("/")[0])
+            for each in self._files.files(key.rpartition("/")[0])
             if each.as_posix().startswith(beginning) and each.name not in METADATA_FILES
         )
 
