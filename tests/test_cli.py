@@ -187,6 +187,19 @@ def test_convert_refuses(run: Run, npy: Path, tmp_path: Path, option: str, value
     assert list(tmp_path.iterdir()) == [npy]
 
 
+@pytest.mark.parametrize(
+    ("out", "menu"),
+    [("scan.h5", "BigDataViewer > Open"), ("scan.n5", "BigDataViewer > Open"), ("scan.zarr", "BigStitcher.")],
+)
+def test_convert_says_where_fiji_opens_it(run: Run, npy: Path, tmp_path: Path, out: str, menu: str) -> None:
+    assert f"Open it in Fiji: Plugins > {menu}" in run("convert", npy, tmp_path / out).out
+
+
+def test_convert_names_options_of_the_command(run: Run, npy: Path, tmp_path: Path) -> None:
+    refused = run("convert", npy, tmp_path / "scan.xml", "--format", "n5", "--zarr-version", "3")
+    assert "--zarr-version 3 is for the format 'omezarr'" in refused.err
+
+
 def test_convert_says_that_the_voxel_size_is_unknown(run: Run, npy: Path, tmp_path: Path) -> None:
     assert "unknown; give --voxel-size x,y,z" in run("convert", npy, tmp_path / "out.xml").out
 

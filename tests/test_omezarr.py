@@ -476,6 +476,18 @@ def test_what_is_said_of_a_level(tmp_path: Path, version: int) -> None:
 
 
 @both_versions
+def test_bytes_of_a_level_that_is_named_from_here(
+    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, stack_of(), version)
+    with npy2bdv.open(tmp_path / "scan.xml") as dataset:
+        there = dataset.view().level(0).nbytes_on_disk
+    monkeypatch.chdir(tmp_path)
+    with npy2bdv.open("scan.xml") as dataset:
+        assert dataset.view().level(0).nbytes_on_disk == there > 0
+
+
+@both_versions
 def test_chunks_that_are_absent_are_zero(tmp_path: Path, version: int) -> None:
     pixels = stack_of()
     path = (

@@ -40,12 +40,15 @@ _HTML_ROWS = 30
 
 
 def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # noqa: A001
-    """Open a dataset for reading. No byte on disk changes.
+    """Open a dataset of BigDataViewer or BigStitcher for reading. No byte on disk changes.
+
+    Pixels may lie in HDF5, N5, OME-Zarr (both with ``npy2bdv[zarr]``), or TIFF files of a project that was not
+    resaved. They are read when they are asked for.
 
     Parameters
     ----------
     path
-        The XML, or the pixels beside it (``NAME.h5``, ``NAME.n5``, ``NAME.zarr``): then the XML is the one of
+        The XML, or the pixels beside it (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``): then the XML is the one of
         that name, or the one in the folder that names them.
     confine
         Refuse pixels that lie outside of the XML's folder, as the XML or links in an HDF5 file may name

@@ -42,8 +42,9 @@ def export(
 ) -> Path:
     """Write one view as an OME-Zarr image of its own, with all its levels as they are.
 
-    The image (axes t, c, z, y, x) says voxel size, unit, channel and contrast; transforms of the view are not in it.
-    It is copied a few planes at a time, and gets its name when it is complete.
+    For napari, web viewers and whoever needs no XML. The image (axes t, c, z, y, x) says voxel size, unit, channel
+    and contrast; transforms of the view are not in it. It is copied a few planes at a time, and gets its name
+    when it is complete. Needs ``npy2bdv[zarr]``.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def export(
     path
         The folder to write: ``NAME.ome.zarr`` or ``NAME.zarr``.
     zarr_version
-        2 (NGFF 0.4) or 3 (NGFF 0.5, with shards).
+        2 (NGFF 0.4; the default) or 3 (NGFF 0.5, with shards, which are far fewer files).
     compression
         None, "gzip", "zstd" (the default), "blosc", or one of these with its level: ("zstd", 3).
     overwrite

@@ -74,7 +74,7 @@ class BdvBase(Handle):
 
 
 class BdvWriter(BdvBase):
-    """Write stacks to a BigDataViewer HDF5/XML dataset.
+    """Write stacks to a BigDataViewer / BigStitcher dataset: pixels in HDF5 (or N5, OME-Zarr), and an XML.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ class BdvWriter(BdvBase):
         Block size (z, y, x) of each level. If there are fewer than levels, the first serves all. By default that
         of the format; (4, 256, 256) for HDF5.
     compression
-        None, "gzip", or another codec that the format has. By default that of the format; none for HDF5.
+        None, "gzip", "lzf" (HDF5 only; Fiji cannot read it), "zstd" or "blosc" (N5 and OME-Zarr). By default none for
+        HDF5, "gzip" for N5, "zstd" for OME-Zarr.
     nilluminations, nchannels, ntiles, nangles
         How many there are of each. The setup id counts them in this order, the angle fastest.
     overwrite
@@ -95,7 +96,8 @@ class BdvWriter(BdvBase):
     dtype
         Pixel type: one of the ten that BigDataViewer has.
     format, zarr_version
-        How pixels are stored, where the name does not say it: "hdf5", "n5", or "omezarr" in version 2 or 3 of Zarr.
+        How pixels are stored, where the name does not say it: "hdf5", "n5", or "omezarr" in version 2 or 3 of Zarr;
+        see `create`.
     max_memory
         Bytes that buffers of pixels may take.
 
@@ -511,7 +513,7 @@ class BdvWriter(BdvBase):
         return self._writer.stats()
 
     def close(self) -> None:
-        """Complete all views and close the HDF5 file; a second call does nothing.
+        """Complete all views and close the pixels; a second call does nothing.
 
         What was appended since the last `write_xml` (or all, if it was forgotten) is brought into the XML.
         """

@@ -73,9 +73,10 @@ def resave(
     ----------
     source
         A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, an array (anything with ``shape``,
-        ``dtype`` and slicing), or the XML of a dataset.
+        ``dtype`` and slicing), or the XML or pixels of a dataset: what `open` takes.
     out
-        The XML to write (``NAME.xml``); the pixels lie beside it.
+        The XML to write (``NAME.xml``), or the pixels (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``); the other
+        lies beside it.
     format, zarr_version
         How pixels are stored, as in `create`.
     levels
@@ -84,7 +85,7 @@ def resave(
     chunks
         Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format.
     compression
-        None, "gzip" (fast), ("gzip", 1 to 9), or what else the format has. By default that of the format.
+        As in `create`. By default that of the format, whatever the source has.
     overwrite
         Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
     axes

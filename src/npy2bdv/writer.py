@@ -123,19 +123,22 @@ def create(
     Parameters
     ----------
     path
-        The XML (``NAME.xml``) or the pixel file (``NAME.h5``); the other lies beside it.
+        The XML (``NAME.xml``) or the pixels (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``); the other lies beside it.
     format
-        How pixels are stored: "hdf5", "n5" or "omezarr". By default what the name of the pixels says, else "hdf5".
+        How pixels are stored: "hdf5" (one file, which every Fiji opens), "n5" or "omezarr" (folders; they need
+        ``npy2bdv[zarr]``). By default what the name of the pixels says, else "hdf5".
     zarr_version
-        For OME-Zarr: 2 (NGFF 0.4, which every BigStitcher opens; the default) or 3 (NGFF 0.5, with shards:
-        BigStitcher 3).
+        For OME-Zarr: 2 (NGFF 0.4, for BigStitcher since April 2025; the default) or 3 (NGFF 0.5, with shards, which
+        are far fewer files; for BigStitcher 3.0 or later).
     levels
         Downsampling factors (z, y, x) of each level of the pyramid, the full resolution (1, 1, 1) among them,
         or "auto": those that BigDataViewer proposes for the size and voxel size of each setup.
     chunks
-        Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format.
+        Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format:
+        (4, 256, 256) for HDF5, (8, 256, 256) for N5 and OME-Zarr.
     compression
-        None, "gzip" (fast), ("gzip", 1 to 9), or what else the format has. By default HDF5 is not compressed.
+        None, "gzip" (fast), "zstd" or "blosc" (N5 and OME-Zarr), or one of these with its level: ("gzip", 6).
+        By default none for HDF5, "gzip" for N5, "zstd" for OME-Zarr.
     overwrite
         Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
     microscope, microscope_version, user

@@ -74,7 +74,7 @@ def _app() -> App:
 
     app = App(
         name="npy2bdv",
-        help="Write and read BigDataViewer / BigStitcher datasets.\n\n"
+        help="Write and read BigDataViewer / BigStitcher datasets: an XML, and pixels in HDF5, N5 or OME-Zarr.\n\n"
         "With --debug (or NPY2BDV_DEBUG=1 in the environment) an error shows its whole traceback.",
         version=lambda: f"npy2bdv {version('npy2bdv')}",
         version_flags=["--version"],

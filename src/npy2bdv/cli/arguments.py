@@ -30,7 +30,9 @@ def compression(text: str) -> Compression:
     """Read "none", "default", or a codec with or without its level: "gzip", "gzip:6"."""
     name, colon, level = text.partition(":")
     if colon and not level.isdecimal():
-        raise InvalidInputError(f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf")
+        raise InvalidInputError(
+            f"--compression {text!r} is not known; write none, gzip, gzip:6 or lzf; zstd or blosc for n5 and omezarr"
+        )
     return (name, int(level)) if colon else None if name == "none" else name
 
 
@@ -45,6 +47,8 @@ def as_options(message: str) -> str:
     for pattern, option in (
         (r"\boverwrite=True", "--overwrite"),
         (r"\baxes='(\w+)'", r"--axes \1"),
+        (r"\bformat='(\w+)'", r"--format \1"),
+        (r"\bzarr_version=(\d+)", r"--zarr-version \1"),
         (r"\baxes=(?=\W)", "--axes"),
         (r"\bvoxel_size_xyz\b=?", "--voxel-size"),
     ):

@@ -33,27 +33,31 @@ def convert(
 ) -> None:
     """Turn a TIFF, a .npy file or another dataset into a dataset that Fiji opens.
 
-    Axes, channels, voxel size and unit are taken from the source where it has them.
+    Axes, channels, voxel size and unit are taken from the source where it has them. A dataset keeps its labels,
+    transforms and missing views. n5 and omezarr need the extra npy2bdv[zarr].
 
     Parameters
     ----------
     source
         A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, or the XML of a dataset.
     out
-        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or these.
+        The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or one of these
+        names, which then says the format.
     format
-        How pixels are stored: hdf5, n5 or omezarr. By default what the name of the pixels says, else hdf5.
+        How pixels are stored: hdf5 (one file, for every Fiji), n5 or omezarr (folders, omezarr for Fiji with
+        BigStitcher). By default what the name of the pixels says, else hdf5.
     zarr_version
-        For omezarr: 2 (NGFF 0.4, for every BigStitcher; the default) or 3 (NGFF 0.5, with shards).
+        For omezarr: 2 (NGFF 0.4, for BigStitcher since April 2025; the default) or 3 (NGFF 0.5, with shards, which
+        are far fewer files; for BigStitcher 3.0 or later).
     levels
         Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
         BigDataViewer proposes; none: the full resolution only.
     chunks
-        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, and what
-        suits the others.
+        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, 8,256,256
+        for n5 and omezarr.
     compression
-        none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
-        default none for hdf5, gzip for n5, zstd for omezarr.
+        none, gzip (fast), gzip:1 to gzip:9, zstd or blosc (n5 and omezarr, with levels likewise), lzf (hdf5; Fiji
+        cannot read it). By default none for hdf5, gzip for n5, zstd for omezarr.
     axes
         One letter for each axis of the source, of t, c, z, y, x, where it does not say or is wrong.
     voxel_size

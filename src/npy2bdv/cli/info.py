@@ -30,7 +30,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
     Parameters
     ----------
     xml
-        The XML, or the pixel file beside it.
+        The XML, or the pixels beside it.
     all_setups
         List all setups, however many there are.
     """

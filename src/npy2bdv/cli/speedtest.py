@@ -54,13 +54,15 @@ def speedtest(
         Downsampling factors z,y,x of each level of the pyramid, as in "1,1,1 1,2,2 2,4,4"; auto: those that
         BigDataViewer proposes; none: the full resolution only.
     chunks
-        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, and
-        8,256,256 for the others.
+        Block size z,y,x in pixels, one for all levels or one for each. By default 4,256,256 for hdf5, 8,256,256
+        for n5 and omezarr.
     compression
-        none, gzip (fast), gzip:1 to gzip:9, zstd and blosc (not in hdf5), lzf (hdf5; Fiji cannot read it). By
-        default none for hdf5, gzip for n5, zstd for omezarr.
-    format, zarr_version
-        How pixels are stored: hdf5, n5, or omezarr in version 2 or 3 of Zarr.
+        none, gzip (fast), gzip:1 to gzip:9, zstd or blosc (n5 and omezarr, with levels likewise), lzf (hdf5; Fiji
+        cannot read it). By default none for hdf5, gzip for n5, zstd for omezarr.
+    format
+        How pixels are stored: hdf5 (one file), n5 or omezarr (folders).
+    zarr_version
+        For omezarr: 2 (the default) or 3 (with shards, which are far fewer files).
     seconds
         Length of each recording. By default so long that the memory of the system cannot hide a slow disk.
     """
