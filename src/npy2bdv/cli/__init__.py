@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, arguments, _ = _app().parse_args([token for token in tokens if token != "--debug"])
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say
+            warnings.showwarning = _say  # type: ignore[assignment]  # it looks at the message alone
             status: int | None = command(*arguments.args, **arguments.kwargs)
     except (BdvError, OSError) as error:
         if debug:
