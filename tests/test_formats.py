@@ -340,6 +340,84 @@ class TestEveryFormat:
         with npy2bdv.open(folder / "a.xml") as dataset:
             assert dataset.unfinished == ""
 
+    def test_views_of_which_nothing_came_are_gone_after_recover(self, tmp_path: Path, medium: Medium) -> None:
+        pixels = pixels_of("uint16")
+        folder = tmp_path / "killed"
+        with create(tmp_path, medium) as writer:
+            setup = writer.add_setup(shape=SHAPE)
+            writer.write(pixels, setup=setup, time=1)
+            writer.stream(setup=setup, time=2)
+            with writer.stream(setup=setup, time=3) as view:
+                view.put(pixels, 0)
+                view.abort()
+            writer.checkpoint()
+            card, codec = medium.card, medium.card.codec("default")
+            pyramid = writer.known(setup).pyramid
+            # what a kill within the declaration of a view leaves: no journal knows of it
+            writer.container.declare(ViewId(4, 0), pyramid, np.dtype("uint16"), codec)
+            writer.container.flush()
+            shutil.copytree(tmp_path, folder, ignore=shutil.ignore_patterns("killed", "*.lock"))
+            writer.container.remove(ViewId(4, 0))
+        if card.name == "n5":
+            (folder / "a.n5/setup0/timepoint4/s0/attributes.json").unlink()
+        elif card.name == "omezarr":
+            for name in (".zattrs", "zarr.json"):
+                (folder / "a.ome.zarr/s0-t4.zarr" / name).unlink(missing_ok=True)
+        assert {each.view: each.planes for each in npy2bdv.recover(folder / "a.xml")} == {
+            (1, 0): 11,
+            (2, 0): 0,
+        }
+        check(folder, medium, pixels, time=1)
+        with npy2bdv.open(folder / "a.xml") as dataset:
+            assert list(dataset.container.views()) == [(1, 0)]
+            assert dataset.missing_views == ((0, 0),)
+        if card.name == "omezarr":
+            assert [each.name for each in (folder / "a.ome.zarr").glob("s*")] == ["s0-t1.zarr"]
+
+    @pytest.mark.parametrize("reached", [1, 2])
+    def test_interrupted_while_levels_were_added(self, tmp_path: Path, medium: Medium, reached: int) -> None:
+        """Views that were not reached have all levels after recover, as those that were."""
+        pixels = pixels_of("uint16")
+        folder = tmp_path / "killed"
+        with create(tmp_path, medium, levels=FACTORS[:1]) as writer:
+            setup = writer.add_setup(shape=SHAPE)
+            for time in range(3):
+                writer.write(pixels + np.uint16(time), setup=setup, time=time)
+            writer.checkpoint()
+            add_levels, done = writer.container.add_levels, 0
+
+            def killed(*which: Any) -> Any:
+                nonlocal done
+                if done == reached:
+                    writer.container.flush()
+                    shutil.copytree(tmp_path, folder, ignore=shutil.ignore_patterns("killed", "*.lock"))
+                done += 1
+                return add_levels(*which)
+
+            writer.container.add_levels = killed  # type: ignore[method-assign, assignment]
+            list(writer.add_levels(FACTORS[1:], CHUNK, medium.card.codec("gzip")))
+        assert [each.planes for each in npy2bdv.recover(folder / "a.xml")] == [11] * 3
+        for place in (folder, tmp_path):
+            for time in range(3):
+                check(place, medium, pixels + np.uint16(time), time=time)
+
+    def test_memory_is_bounded(self, tmp_path: Path, medium: Medium) -> None:
+        """A camera that does not wait is told so; one that waits loses nothing."""
+        rng = np.random.default_rng(0)
+        frames = rng.integers(0, 65535, (40, 100, 120), "uint16")
+        limit = 40 * frames[0].nbytes
+        queued = []
+        with create(tmp_path, medium, max_memory=limit) as writer:
+            setups = [writer.add_setup(shape=frames.shape, channel=channel) for channel in range(3)]
+            views = [writer.stream(setup=setup) for setup in setups]
+            for frame in frames:
+                for view in views:
+                    view.append(frame)
+                    queued.append(writer.stats().bytes_queued)
+        assert max(queued) <= limit
+        for setup in setups:
+            check(tmp_path, medium, frames, setup=setup)
+
     def test_the_command(self, tmp_path: Path, medium: Medium, capsys: pytest.CaptureFixture[str]) -> None:
         pixels = tmp_path / "killed" / f"a{medium.card.suffixes[0]}"
         with create(tmp_path, medium) as writer, writer.stream(setup=writer.add_setup(shape=SHAPE)) as view:

@@ -344,7 +344,7 @@ def test_path_that_is_no_container(tmp_path: Path) -> None:
     assert list((tmp_path / "b.n5").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", [b'{"dimensions": [1', b"\xff\xfe", b"[1, 2]", b"7"])
+@pytest.mark.parametrize("text", [b'{"dimensions": [1', b"\xff\xfe", b"[1, 2]", b"7", b""])
 def test_attributes_that_are_none(scan: Path, text: bytes) -> None:
     for folder in ("setup0", "setup0/timepoint0/s0"):
         before = (scan / folder / "attributes.json").read_bytes()
@@ -454,6 +454,11 @@ def test_other_folders_may_not(scan: Path, tmp_path: Path, real_data: Path) -> N
         (scan / name).write_text("mine")
         assert not is_container(scan)
         (scan / name).unlink()
+    for name in ("setup0/labels", "setup0/timepoint0/masks", "setup0/timepoint0/s0.old"):
+        (scan / name).mkdir()  # what somebody keeps beside the pixels
+        assert not is_container(scan)
+        (scan / name).rmdir()
+    assert is_container(scan)
     (tmp_path / "other").mkdir()
     assert not is_container(tmp_path / "other")
     (tmp_path / "other/setup0").mkdir()

@@ -25,7 +25,7 @@ from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, MissingK
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage.base import RAW, Codec, ImageNote
-from npy2bdv.storage.omezarr import CARDS, OmeZarrContainer
+from npy2bdv.storage.omezarr import CARDS, OmeZarrContainer, is_container
 
 LEVELS = ((1, 1, 1), (1, 2, 2), (2, 4, 8))
 SHAPE = (11, 35, 45)
@@ -500,6 +500,19 @@ def test_chunks_that_are_absent_are_zero(tmp_path: Path, version: int) -> None:
         np.testing.assert_array_equal(dataset.view()[:], pixels)
 
 
+@both_versions
+def test_bytes_on_disk_by_a_relative_path(
+    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, stack_of(), version)
+    with npy2bdv.open(tmp_path / "scan.xml") as dataset:
+        known = [level.nbytes_on_disk for level in dataset.view().levels()]
+    assert min(known) > 0
+    monkeypatch.chdir(tmp_path)
+    with npy2bdv.open("scan.xml") as dataset:
+        assert [level.nbytes_on_disk for level in dataset.view().levels()] == known
+
+
 Foreign = Callable[..., OmeZarrContainer]
 
 
@@ -598,6 +611,24 @@ def test_images_of_every_spelling(foreign: Foreign, version: int, how: dict[str,
     assert level.dtype == np.dtype(dtype).newbyteorder("=")
     np.testing.assert_array_equal(level.read(WHOLE), pixels)
     assert level.nbytes_on_disk > 0
+
+
+@pytest.mark.parametrize(
+    ("version", "how"),
+    [(2, {}), (2, {"order": "F"}), (3, {}), (3, {"chunks": (1, 3, 4), "shards": (2, 6, 4)})],
+)
+@pytest.mark.parametrize(("dtype", "fill"), [("uint16", 7), ("float32", float("nan")), ("float64", -1.5)])
+def test_chunks_that_are_absent_are_zero_whatever_fills_them(
+    foreign: Foreign, version: int, how: dict[str, Any], dtype: str, fill: float
+) -> None:
+    """As BigDataViewer shows them (formats.md 4.2)."""
+    how = {"chunks": (2, 3, 4), "fill_value": fill, **how}
+    pixels = np.full((5, 6, 7), fill, dtype)
+    pixels[:2] = stack_of(dtype, (2, 6, 7))
+    container = foreign({"0": pixels}, [[1, 1, 1]], {FIRST: ZarrGroup(path="")}, version=version, **how)
+    read = container.level(FIRST, 0).read(WHOLE)
+    np.testing.assert_array_equal(read[:2], pixels[:2])
+    assert not read[2:].any()
 
 
 @pytest.mark.parametrize("separator", [".", "/"])
@@ -727,6 +758,73 @@ def test_nothing_else_is_ever_replaced(tmp_path: Path, make: Callable[[Path], An
     with pytest.raises(ExistsError, match="choose another name"):
         npy2bdv.create(tmp_path / "scan.xml", format="omezarr", overwrite=True)
     assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+@both_versions
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",  # in a store of other data
+        "tile.zarr",  # beside the levels of an image: labels
+        "s0-t0.zarr",
+    ],
+)
+def test_other_arrays_are_never_removed(tmp_path: Path, version: int, place: str) -> None:
+    path = tmp_path / "scan.ome.zarr"
+    if place:
+        image = record(tmp_path, stack_of(), version) / "s0-t0.zarr"
+        image.rename(path / place)
+        assert is_container(path)
+    root = zarr.open_group(path, mode="a", zarr_format=version)  # type: ignore[arg-type]
+    where = root[place] if place else root
+    assert isinstance(where, zarr.Group)
+    where.create_group("labels").create_array("counts", shape=(3,), dtype="i4")
+    before = everything(tmp_path)
+    for zarr_version in (2, 3):
+        with pytest.raises(ExistsError, match="no dataset that could be replaced"):
+            npy2bdv.create(tmp_path / "scan.xml", zarr_version=zarr_version, overwrite=True)
+    assert everything(tmp_path) == before
+
+
+@both_versions
+def test_what_may_be_replaced(tmp_path: Path, version: int) -> None:
+    """A container without a view, one of a view that a kill left in part, images of BigStitcher."""
+    path = record(tmp_path, stack_of(), version)
+    (path / ".DS_Store").write_bytes(b"1")
+    assert is_container(path)
+    (path / "s0-t0.zarr").rename(path / "tile_x_0000_y_0002_z_0000_ch_488.zarr")
+    assert is_container(path)
+    half = path / "s0-t1.zarr/0"
+    half.mkdir(parents=True)
+    (half / "zarr.json.1-2.npy2bdv-part").write_bytes(b"{")
+    assert is_container(path)
+    OmeZarrContainer(tmp_path / "empty.ome.zarr", "x", zarr_version=version).close()
+    assert is_container(tmp_path / "empty.ome.zarr")
+    zarr.create_array(tmp_path / "array.zarr", shape=(3,), dtype="i4", zarr_format=version)  # type: ignore[arg-type]
+    assert not is_container(tmp_path / "array.zarr")
+    try:
+        (tmp_path / "link.ome.zarr").symlink_to(path, target_is_directory=True)
+    except OSError:  # Windows, for a common user
+        return
+    assert not is_container(tmp_path / "link.ome.zarr")
+
+
+@both_versions
+@pytest.mark.parametrize(
+    "levels", [((1, 2, 2),), ((1, 1, 1), (2, 2, 2), (1, 4, 4))], ids=["no full resolution", "not coarser"]
+)
+def test_levels_that_cannot_be_are_refused_before_the_older_dataset_goes(
+    tmp_path: Path, version: int, levels: Any
+) -> None:
+    path = record(tmp_path, stack_of(), version)
+    before = everything(tmp_path)
+    with pytest.raises(InvalidInputError, match="keeps the full resolution first"):
+        npy2bdv.create(path, zarr_version=version, levels=levels, overwrite=True)
+    with pytest.raises(InvalidInputError, match="keeps the full resolution first"):
+        npy2bdv.BdvWriter(path, zarr_version=version, subsamp=levels, overwrite=True)
+    with pytest.raises(InvalidInputError, match="omezarr holds blocks below"):
+        npy2bdv.BdvWriter(path, zarr_version=version, blockdim=((2**10, 2**10, 2**10),), overwrite=True)
+    assert everything(tmp_path) == before
 
 
 @both_versions

@@ -15,6 +15,7 @@ from npy2bdv import xml
 from npy2bdv.engine import Engine
 from npy2bdv.errors import NotFoundError
 from npy2bdv.location import suffix_of
+from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import (
     ContainerLoader,
     Hdf5Loader,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from npy2bdv.model.pyramid import Region, Zyx
     from npy2bdv.storage.base import Container, LevelArray
     from npy2bdv.storage.journal import Record
 
@@ -114,11 +116,14 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
                 engine.drain()
             finally:
                 engine.close()
-            for each in found:
-                if each.planes:
-                    container.complete(each.view)
+            kept = [each.view for each in found if each.planes]
+            for view in kept:
+                container.complete(view)
+            for view in [*container.views()]:
+                if view not in kept and (view in journal.gone or _is_empty(view, container)):
+                    container.remove(view)
             container.flush(sync=True)
-            loader = container.loader(PathRef(text=pixels.name), [each.view for each in found if each.planes])
+            loader = container.loader(PathRef(text=pixels.name), kept)
         _write_xml(pixels, journal, found, replace(data, loader=loader))
         remove_leftovers(pixels)
     finally:
@@ -207,11 +212,12 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
     depth = journal.depths[view]
     if not container.has(view):  # declared just before the kill
         return RecoveredView(view=view, planes=0, depth=depth, missing=((0, depth),))
-    factors = [tuple(int(size) for size in row) for row in container.factors(view.setup)]
-    # levels that were being added when the process was killed may be absent
-    factors = [each for level, each in enumerate(factors) if container.has(view, level)]
-    arrays = [container.level(view, level) for level in range(len(factors))]
-    full = arrays[factors.index((1, 1, 1))] if (1, 1, 1) in factors else None
+    factors = [(int(z), int(y), int(x)) for z, y, x in container.factors(view.setup)]
+    arrays = [container.level(view, level) for level in range(len(factors)) if container.has(view, level)]
+    full = arrays[factors.index((1, 1, 1))] if (1, 1, 1) in factors[: len(arrays)] else None
+    was_adding = len(arrays) < len(factors)
+    if was_adding and full is not None:
+        arrays += _add_levels(view, factors, arrays, journal, container)
     depth = full.shape[0] if full is not None else depth
     known = journal.there.get(view, np.zeros(0, bool))[:depth]
     safe = np.pad(known, (0, depth - len(known)))
@@ -219,11 +225,10 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
         for other, z in journal.waiting - journal.planes.keys():
             if other == view and z < depth:
                 safe[z] = False
-    there = safe
-    if full is not None and not (view in journal.complete and journal.levels_complete):
-        there = safe | _with_pixels(full, ~safe)
-        open_ended = view in journal.open_ended and bool(there.any())
-        shape = (None if open_ended else depth, *full.shape[1:])
+    is_done = view in journal.complete and journal.levels_complete and not was_adding
+    there = safe if full is None or is_done else safe | _with_pixels(full, ~safe)
+    if full is not None and not is_done and there.any():
+        shape = (None if view in journal.open_ended else depth, *full.shape[1:])
         levels: Any = list(zip(factors, arrays, strict=True))
         stream = ViewStream(engine, shape, full.dtype, levels, there=there)
         for (other, z), plane in journal.planes.items():
@@ -245,14 +250,47 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
     )
 
 
+def _add_levels(
+    view: ViewId,
+    factors: list[Zyx],
+    arrays: list[LevelArray],
+    journal: _Journal,
+    container: Container,
+) -> tuple[LevelArray, ...]:
+    """Add the levels that a view lacks, since the process was killed while it added them to one after another."""
+    chunks = [array.chunk for array in arrays]
+    for level in range(len(arrays), len(factors)):
+        alike = (
+            other for other in journal.depths if other.setup == view.setup and container.has(other, level)
+        )
+        other = next(alike, None)
+        chunks.append(chunks[-1] if other is None else container.level(other, level).chunk)
+    pyramid = Pyramid(shape=arrays[0].shape, factors=tuple(factors), chunks=tuple(chunks))
+    codec = container.card.codec("default")
+    return container.add_levels(view, pyramid, len(arrays), np.dtype(arrays[0].dtype), codec)
+
+
+def _is_empty(view: ViewId, container: Container) -> bool:
+    """Tell whether nothing of a view but zeros is stored: it was declared just before the kill."""
+    if not container.has(view):
+        return True
+    image = container.level(view, 0)
+    starts = range(0, image.shape[0], image.chunk[0])
+    return not any(image.read(_planes(z, min(z + image.chunk[0], image.shape[0]))).any() for z in starts)
+
+
 def _with_pixels(image: LevelArray, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Tell which of the wanted planes hold anything but zeros."""
     found = np.zeros_like(wanted)
     for start, stop in runs(wanted):
         for z in range(start, stop, image.chunk[0]):
             end = min(z + image.chunk[0], stop)
-            found[z:end] = image.read((slice(z, end), slice(None), slice(None))).any(axis=(1, 2))
+            found[z:end] = image.read(_planes(z, end)).any(axis=(1, 2))
     return found
+
+
+def _planes(start: int, stop: int) -> Region:
+    return slice(start, stop), slice(None), slice(None)
 
 
 def _sources(pixels: Path, journal: _Journal) -> tuple[Path, Path]:

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
     from npy2bdv.storage.base import Payload
 
-LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
-"""What systems leave in folders that were looked at."""
-
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders that were looked at
 _TEMPORARY = ".npy2bdv-part"
 _MANY = 20_000
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return what lies in a folder; nothing of what a kill left half written or removed, or the system by itself."""
+    return {each.name for each in folder.iterdir() if not is_temporary(each)} - _LITTER
+
+
+def is_real_folder(path: Path) -> bool:
+    """Tell whether this is a folder, and no link to one elsewhere."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def is_temporary(path: Path) -> bool:

@@ -26,7 +26,7 @@ from npy2bdv.model.slicing import chunks_of
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
-from npy2bdv.storage.files import LITTER, FileStore, is_temporary
+from npy2bdv.storage.files import FileStore, is_real_folder, names_in
 from npy2bdv.storage.tensors import open_array, tensorstore
 
 if TYPE_CHECKING:
@@ -91,10 +91,9 @@ def _level_key(view: ViewId, level: int) -> str:
 
 def is_container(path: Path) -> bool:
     """Tell whether a folder is an N5 container of ours or BDV's, with nothing foreign in it."""
-    if not path.is_dir() or path.is_symlink() or not _holds_only(path, _SETUP, _TIME, _LEVEL):
+    if not is_real_folder(path) or not _holds_only(path, _SETUP, _TIME, _LEVEL):
         return False
-    setups = [each.name for each in path.iterdir() if _SETUP.fullmatch(each.name)]
-    store = FileStore(path)
+    store, setups = FileStore(path), names_in(path) - {_ATTRIBUTES, _CACHE}
     try:
         known = ["n5" in _read(store, ""), *("downsamplingFactors" in _read(store, name) for name in setups)]
     except FormatError:
@@ -102,16 +101,13 @@ def is_container(path: Path) -> bool:
     return any(known)
 
 
-def _holds_only(folder: Path, name: re.Pattern[str], *names_below: re.Pattern[str]) -> bool:
+def _holds_only(folder: Path, name: re.Pattern[str], *below: re.Pattern[str]) -> bool:
     """Tell whether all that lies in a folder is attributes, and folders of a name that hold those of the next."""
-    unseen = LITTER | {_ATTRIBUTES, _CACHE}
     return all(
-        name.fullmatch(each.name)
-        and each.is_dir()
-        and not each.is_symlink()
-        and (not names_below or _holds_only(each, *names_below))
-        for each in folder.iterdir()
-        if not is_temporary(each) and each.name not in unseen
+        name.fullmatch(each)
+        and is_real_folder(folder / each)
+        and (not below or _holds_only(folder / each, *below))
+        for each in names_in(folder) - {_ATTRIBUTES, _CACHE}
     )
 
 

@@ -19,7 +19,7 @@ from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Codec, FormatCard, ImageNote
-from npy2bdv.storage.files import LITTER, is_temporary
+from npy2bdv.storage.files import is_real_folder, names_in
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
 from npy2bdv.storage.zarrlevel import OmeZarrLevel
@@ -71,20 +71,22 @@ _CONTRAST_PERCENT = (0.1, 99.9)
 
 def is_container(path: Path) -> bool:
     """Tell whether a folder holds OME-Zarr images, or is one, and nothing else: no labels, no other arrays."""
-    if not path.is_dir() or path.is_symlink():
-        return False
     folder = ZarrFolder(path)
-    return folder.is_group("") and (
-        _is_image(folder, "") or all(_is_image(folder, name) for name in _names_in(path))
+    return (
+        is_real_folder(path)
+        and folder.is_group("")
+        and (
+            _is_image(folder, "") or all(_is_image(folder, name) for name in names_in(path) - METADATA_FILES)
+        )
     )
 
 
 def _is_image(folder: ZarrFolder, group: str) -> bool:
     """Tell whether a group is an image of nothing but levels; one of our own may be incomplete after a kill."""
     path = folder.path / group
-    if not path.is_dir() or path.is_symlink():
+    if not is_real_folder(path):
         return False
-    names = _names_in(path)
+    names = names_in(path) - METADATA_FILES
     if _GROUP.fullmatch(group):
         return all(name.isdecimal() for name in names)
     try:
@@ -93,12 +95,6 @@ def _is_image(folder: ZarrFolder, group: str) -> bool:
     except FormatError:
         return False
     return names <= {each["path"].partition("/")[0] for each in datasets}
-
-
-def _names_in(path: Path) -> set[str]:
-    """Return what lies in a folder, but for metadata and what may go unseen."""
-    names = {each.name for each in path.iterdir() if not is_temporary(each)}
-    return names - METADATA_FILES - LITTER
 
 
 class OmeZarrContainer(Handle):
