@@ -111,6 +111,7 @@ EVERYWHERE = {"numpy"}
 LONG_FILES = {
     "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
     "storage/hdf5.py": "the only file that knows the layout, reading and writing",
+    "storage/n5.py": "the only file that knows the layout, reading and writing",
     "stream.py": "one class, whose locks and rows cannot be told apart from its calls",
     "writer.py": "the life of a recording: views, levels, checkpoints, saving",
     "npy2bdv.py": "the established module path of BdvWriter and BdvEditor, mostly docstrings",

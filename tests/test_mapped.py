@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import npy2bdv
-from npy2bdv.storage.cells import CellsReader
 from npy2bdv.model.slicing import chunks_of
+from npy2bdv.storage.cells import CellsReader
 from npy2bdv.storage.mapped import ChunkMap, can_map, is_worth_it
 
 DTYPES = ["<u1", "<i1", "<u2", "<i2", ">u2", ">i4", "<u4", "<i8", ">u8", "<f4", ">f8"]
