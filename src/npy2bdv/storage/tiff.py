@@ -114,7 +114,7 @@ class TiffContainer(Handle):
             if not (image.grouped or image.further):
                 return TiffLevel(self, image)
             paths = self._paths(image)
-            there = next((path for path in paths if path.is_file()), image.path)
+            there = next((path for path in (image.path, *paths) if path.is_file()), image.path)
             first = TiffLevel(self, replace(image, path=there, shape=None))
             if (
                 len(paths) > 1 and first.shape != image.shape
