@@ -323,6 +323,22 @@ def test_partition_that_is_not_there(partitioned: Path, damage: str) -> None:
             dataset.view(time=0)[0]
 
 
+def test_partition_that_was_cut_short_says_which_views_are_whole(partitioned: Path) -> None:
+    part = partitioned.with_name("a-00-00.h5")
+    with h5py.File(part, "r+") as file:
+        file["t00001/s00/0/cells"] = np.ones((20, 30, 40), "i2")
+        end = file["t00001/s00/0/cells"].id.get_offset() + 20 * 30 * 40 * 2
+    part.write_bytes(part.read_bytes()[: end - 100])
+    with npy2bdv.open(partitioned) as dataset:
+        assert not dataset.container.has(ViewId(0, 0))
+        with pytest.raises(
+            FormatError,
+            match=r"a-00-00\.h5, to which t00000/s00/0/cells in .*a\.h5 links, was cut short\. "
+            r"It has \d+ of \d+ bytes; views that are whole: time 0 of setup 0\. Copy",
+        ):
+            dataset.view(time=0)[0]
+
+
 # --------------------------------------------------------------------------------- what cannot be read
 
 

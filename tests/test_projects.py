@@ -3,6 +3,7 @@
 import logging
 import pickle
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,146 @@ def test_files_that_cannot_be_read(kind: str, error: type[Exception], says: str,
         assert view.attributes["tile"] == "1"
         with pytest.raises(error, match=says):
             view[...]
+
+
+# ------------------------------------------------------------------------------- one plane in each file
+
+
+def grouped(files: Mapping[int, list[str]]) -> str:
+    """Name for each setup the files of its planes, or the first of them."""
+    listed = "".join(
+        f'<FileMapping view_setup="{setup}" timepoint="0" series="0" channel="0">'
+        + "".join(f'<file type="relative">{name}</file>' for name in names)
+        + "</FileMapping>"
+        for setup, names in files.items()
+    )
+    return (
+        '<ImageLoader format="spimreconstruction.filemap2"><ZGrouped>true</ZGrouped><files>'
+        f"{listed}</files></ImageLoader>"
+    )
+
+
+def write_planes(
+    folder: Path, pattern: str, pixels: NDArray[Any], first: int = 0, step: int = 1
+) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    names = [pattern.format(z=first + step * z) for z in range(len(pixels))]
+    for name, plane in zip(names, pixels, strict=True):
+        tifffile.imwrite(folder / name, plane)
+    return names
+
+
+def test_planes_that_are_listed(tmp_path: Path) -> None:
+    names = write_planes(tmp_path, "p{z}.tif", stack(1))
+    order = [names[z] for z in (3, 0, 4, 1, 2)]
+    with npy2bdv.open(project(tmp_path, grouped({0: order}))) as dataset:
+        view = dataset.view()
+        expected = stack(1)[[3, 0, 4, 1, 2]]
+        assert (view.shape, view.chunks, view.dtype.name) == (SHAPE, (1, 6, 10), "uint16")
+        np.testing.assert_array_equal(view[...], expected, strict=True)
+        np.testing.assert_array_equal(view[::-2, 1:4, [7, 2]], expected[::-2, 1:4, [7, 2]])
+        assert view[0:0].shape == (0, 6, 10)
+        assert view.nbytes_on_disk == sum((tmp_path / name).stat().st_size for name in names)
+        assert list(dataset.container.views()) == [view.id]
+        again = pickle.loads(pickle.dumps(view))
+        np.testing.assert_array_equal(computed(view.to_dask()), expected)
+    with again.dataset:
+        np.testing.assert_array_equal(again[2], expected[2])
+
+
+@pytest.mark.parametrize("size", [SHAPE, None])
+@pytest.mark.parametrize(
+    ("pattern", "first", "step"),
+    [
+        ("plane.tif{z}.tif", 8, 1),  # numbers without zeros: 8 comes before 10
+        ("C{setup}_T001_Z{z:03d}.tif", 0, 1),  # the channel differs, too
+        ("{setup:02d} focal-{z:02d} t2.tif", 0, 10),
+        ("s{setup}_slice_{z}_1.tif", 1, 1),
+    ],
+)
+def test_planes_that_are_found_by_their_names(
+    pattern: str, first: int, step: int, size: Any, tmp_path: Path
+) -> None:
+    count = 1 + ("setup" in pattern)
+    files = {}
+    for setup in range(count):
+        names = [pattern.format(setup=setup, z=first + step * z) for z in range(SHAPE[0])]
+        for name, plane in zip(names, stack(setup), strict=True):
+            tifffile.imwrite(tmp_path / name, plane)
+        files[setup] = names[:1]
+    (tmp_path / "notes 3.txt").write_text("no plane")
+    with npy2bdv.open(project(tmp_path, grouped(files), tiles=count, size=size), confine=True) as dataset:
+        for setup in range(count):
+            np.testing.assert_array_equal(dataset.view(setup=setup)[...], stack(setup), strict=True)
+
+
+def test_the_number_of_planes_tells_which_number_counts_them(tmp_path: Path) -> None:
+    for tile in range(2):
+        write_planes(tmp_path, f"{tile}_{{z}}.tif", stack(tile))
+    loader = grouped({0: ["0_0.tif"], 1: ["1_0.tif"]})
+    with npy2bdv.open(project(tmp_path, loader, tiles=2)) as dataset:
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], stack(1))
+    with (
+        npy2bdv.open(project(tmp_path, loader, tiles=2, size=None)) as dataset,
+        pytest.raises(FormatError, match=r"several numbers in its name differ .* cannot be told"),
+    ):
+        dataset.view(setup=1)[...]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_planes_that_are_absent_are_zeros(
+    listed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = write_planes(tmp_path, "z{z:02d}.tif", stack(1))
+    for z in (0, 2):
+        (tmp_path / names[z]).unlink()
+    expected = stack(1)
+    expected[[0, 2]] = 0
+    with npy2bdv.open(project(tmp_path, grouped({0: names if listed else names[:1]}))) as dataset:
+        view = dataset.view()
+        np.testing.assert_array_equal(view[3:], expected[3:])
+        assert caplog.text == ""
+        for _ in range(2):
+            np.testing.assert_array_equal(view[...], expected, strict=True)
+    (record,) = caplog.records
+    assert "time point 0 of setup 0 is not complete: 2 of the chunks" in record.getMessage()
+
+
+def test_stacks_of_planes_that_cannot_be_read(tmp_path: Path) -> None:
+    names = write_planes(tmp_path, "z{z}.tif", stack(1))
+    path = project(tmp_path, grouped({0: names[:3], 1: ["a/z0.tif"], 2: names[:1]}), tiles=3)
+    tifffile.imwrite(tmp_path / names[4], stack(1)[4, 1:])
+    with npy2bdv.open(path) as dataset:
+        with pytest.raises(FormatError, match=r"3 files like .*z0\.tif make an image of \(3, 6, 10\) pixels"):
+            dataset.view(setup=0)[0]
+        with pytest.raises(NotFoundError, match=r"names the file .*z0\.tif, which is not there"):
+            dataset.view(setup=1)[0]
+        np.testing.assert_array_equal(dataset.view(setup=2)[:4], stack(1)[:4])
+        with pytest.raises(
+            FormatError, match=r"z4\.tif holds \(1, 5, 10\) .* the first file .* \(1, 6, 10\)"
+        ):
+            dataset.view(setup=2)[4]
+
+
+def test_files_that_hold_all_planes_although_they_are_said_to_be_grouped(tmp_path: Path) -> None:
+    for setup in range(2):
+        tifffile.imwrite(tmp_path / f"stack{setup}.tif", stack(setup))
+    loader = grouped({setup: [f"stack{setup}.tif"] for setup in range(2)})
+    with npy2bdv.open(project(tmp_path, loader, tiles=2)) as dataset:
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], stack(1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links ask for privileges")
+def test_planes_that_lead_out_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    names = write_planes(folder, "z{z}.tif", stack(1))
+    (folder / names[3]).rename(tmp_path / "secret.tif")
+    (folder / names[3]).symlink_to(tmp_path / "secret.tif")
+    path = project(folder, grouped({0: names[:1]}))
+    with npy2bdv.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.view()[...], stack(1))
+    with npy2bdv.open(path, confine=True) as dataset, pytest.raises(FormatError, match="lies outside"):
+        dataset.view()[...]
 
 
 def test_all_tiles_in_one_file_are_refused_when_pixels_are_asked_for(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pix
         case FileListLoader() | StackLoader():
             from npy2bdv.storage.tiff import TiffContainer
 
-            return TiffContainer(path_xml.parent, tiff_images(path_xml, data, fence))
+            return TiffContainer(path_xml.parent, tiff_images(path_xml, data, fence), fence=fence)
         case loader if isinstance(loader, READABLE):
             path = pixel_path(path_xml, data)
             fence.check(path, path_xml)
@@ -229,7 +229,8 @@ def tiff_images(path_xml: Path, data: SpimData, fence: Fence) -> dict[ViewId, Ti
         named = dict(_listed(path_xml, data, loader))
     else:
         named = dict(_stacks(path_xml, data, loader))
-    for path in {image.path if fence.strict else image.path.parent for image in named.values()}:
+    paths = {path for image in named.values() for path in (image.path, *image.further)}
+    for path in paths if fence.strict else {path.parent for path in paths}:
         fence.check(path, path_xml)
     for view, image in named.items():
         setup = data.setups.get(view.setup)
@@ -246,9 +247,19 @@ def _listed(path_xml: Path, data: SpimData, loader: FileListLoader) -> Iterator[
     for view, file in loader.files.items():
         times.setdefault(file.path.text, set()).add(view.time)
     for view, file in loader.files.items():
-        path = _place(path_xml, data, [file.path.text])
+        path, *further = (_place(path_xml, data, [each.text]) for each in (file.path, *file.further))
         time = view.time if len(times[file.path.text]) > 1 else 0
-        yield view, TiffImage(path=path, series=file.series, channel=file.channel, time=time)
+        yield (
+            view,
+            TiffImage(
+                path=path,
+                further=tuple(further),
+                grouped=loader.z_grouped,
+                series=file.series,
+                channel=file.channel,
+                time=time,
+            ),
+        )
 
 
 def _stacks(path_xml: Path, data: SpimData, loader: StackLoader) -> Iterator[tuple[ViewId, TiffImage]]:

@@ -124,9 +124,13 @@ class OmeZarrLoader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
-    """Where the image of a view lies among files that Bio-Formats reads: a file, and numbers inside of it."""
+    """Where the image of a view lies among files that Bio-Formats reads: a file, and numbers inside of it.
+
+    `further` are the files of the planes behind the first, where they are listed.
+    """
 
     path: PathRef
+    further: tuple[PathRef, ...] = ()
     series: int = 0
     channel: int = 0
 
@@ -135,7 +139,8 @@ class ImageFile:
 class FileListLoader:
     """``spimreconstruction.filemap2`` and ``.filelist``: each view in a file of its own choice (formats.md 5).
 
-    `z_grouped` says that a file holds one plane, and that those of its stack are found by their names.
+    `z_grouped` says that a file holds one plane; where only the first of a stack is listed, the others are found
+    by their names.
     Only read; `element` is written back as it was.
     """
 

@@ -205,7 +205,8 @@ class Hdf5Container(Handle):
     def _open_level(self, view: ViewId, level: int) -> Hdf5Level:
         try:
             cells = self.file[_cells_path(view, level)]
-        except KeyError:
+        except KeyError as error:
+            self._check_partition(_cells_path(view, level), str(error))
             raise MissingKeyError(
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
                 f"(no {_cells_path(view, level)}, or the file it links to is gone)"
@@ -216,6 +217,17 @@ class Hdf5Container(Handle):
             for path in files_beside(cells, self.path):
                 self._fence.check(path, self.path)
         return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id, self._space)
+
+    def _check_partition(self, name: str, error: str) -> None:
+        """Refuse a file that was cut short, where HDF5's error on following a link says so."""
+        link = self.file.get(name, getlink=True) if "truncated file" in error else None
+        path = self.path.parent / link.filename if isinstance(link, h5py.ExternalLink) else None
+        if path is not None and path.is_file():
+            if self._fence is not None:
+                self._fence.check(path, self.path)
+            raise FormatError(
+                f"{path}, to which {name} in {self.path} links, was cut short{what_is_whole(path, error, _VIEW_PATH)}"
+            )
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
         """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""

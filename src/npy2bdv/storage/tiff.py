@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.pyramid import Region, Zyx
     from npy2bdv.model.spimdata import ViewId
+    from npy2bdv.storage.fence import Fence
 
 CARD = FormatCard(
     name="tiff",
@@ -40,15 +42,21 @@ CARD = FormatCard(
 _FILES_KEPT = 8
 """Files stay open until so many others have been read."""
 
+_Z_BEFORE = re.compile(r"(?:^|[^a-z])(?:z|zs|sec|fp|focal|focalplane|plane|slice)[ _-]*$", re.IGNORECASE)
+"""What stands before the number of a plane, in names of files."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffImage:
     """Where the image of a view lies: a file, and numbers inside of it, counted from 0.
 
-    `shape` (z, y, x) is what the XML says, if it does; the file has to agree.
+    `further` are files of the planes behind the first; `grouped` says that there are such, which are found by
+    their names if they are not listed. `shape` (z, y, x) is what the XML says, if it does; the files have to agree.
     """
 
     path: Path
+    further: tuple[Path, ...] = ()
+    grouped: bool = False
     series: int = 0
     channel: int = 0
     time: int = 0
@@ -60,18 +68,21 @@ class TiffContainer(Handle):
 
     card = CARD
 
-    def __init__(self, path: Path, images: Mapping[ViewId, TiffImage]) -> None:
+    def __init__(self, path: Path, images: Mapping[ViewId, TiffImage], *, fence: Fence | None = None) -> None:
         self.path = path
         self._images = images
+        self._fence = fence
         self._closed = False
         self._start()
 
     def _start(self) -> None:
         self._files: OrderedDict[Path, tifffile.TiffFile] = OrderedDict()
+        self._planes: dict[TiffImage, tuple[Path, ...]] = {}
+        """The files of images that are put together from several."""
         self._guard = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_images": self._images, "_closed": self._closed}
+        return {"path": self.path, "_images": self._images, "_fence": self._fence, "_closed": self._closed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -86,11 +97,13 @@ class TiffContainer(Handle):
         return (view for view in sorted(self._images) if self.has(view))
 
     def has(self, view: ViewId, level: int = 0) -> bool:
-        """Tell whether the file of a view is there."""
+        """Tell whether the file of a view is there, or one of several."""
         image = self._images.get(view)
-        return level == 0 and image is not None and image.path.is_file()
+        return (
+            level == 0 and image is not None and any(path.is_file() for path in (image.path, *image.further))
+        )
 
-    def level(self, view: ViewId, level: int) -> TiffLevel:
+    def level(self, view: ViewId, level: int) -> TiffLevel | PlanesLevel:
         """Return the full resolution of a view."""
         image = self._images.get(view)
         if image is None or level:
@@ -98,7 +111,28 @@ class TiffContainer(Handle):
                 f"the XML names no file for time point {view.time}, setup {view.setup}, level {level}"
             )
         with self._guard:
-            return TiffLevel(self, image)
+            if not (image.grouped or image.further):
+                return TiffLevel(self, image)
+            paths = self._paths(image)
+            there = next((path for path in (image.path, *paths) if path.is_file()), image.path)
+            first = TiffLevel(self, replace(image, path=there, shape=None))
+            if (
+                len(paths) > 1 and first.shape != image.shape
+            ):  # else it has all planes, or knows where they are
+                return PlanesLevel(self, image, paths, first)
+            return TiffLevel(self, replace(image, path=there))
+
+    def _paths(self, image: TiffImage) -> tuple[Path, ...]:
+        """Return the files of the planes of an image, in their order."""
+        if image not in self._planes:
+            paths = (image.path, *image.further)
+            if not image.further:
+                paths = planes_by_name(image.path, None if image.shape is None else image.shape[0])
+                if self._fence is not None and self._fence.strict:
+                    for path in paths:
+                        self._fence.check(path, image.path)
+            self._planes[image] = paths
+        return self._planes[image]
 
     def read(self, image: TiffImage, planes: list[int], box: tuple[slice, slice]) -> NDArray[Any]:
         """Return a box (y, x) of pages of a file, given by their numbers."""
@@ -180,6 +214,101 @@ class TiffLevel:
             y, x = (len(range(size)[part]) for part, size in zip(region[1:], self.shape[1:], strict=True))
             return np.empty((0, y, x), self.dtype)
         return self._container.read(self._image, planes, region[1:])
+
+
+class PlanesLevel:
+    """The image of a view that is put together from files, each of which holds a plane (or as many as the first).
+
+    Files that are absent are zeros.
+    """
+
+    def __init__(
+        self, container: TiffContainer, image: TiffImage, paths: tuple[Path, ...], first: TiffLevel
+    ) -> None:
+        self._container = container
+        self._image = image
+        self._paths = paths
+        self._file_shape = first.shape
+        depth, y, x = first.shape
+        self.shape: Zyx = (len(paths) * depth, y, x)
+        self.chunk = first.chunk
+        self.dtype = first.dtype
+        self.compression = first.compression
+        if image.shape is not None and image.shape != self.shape:
+            raise FormatError(
+                f"{len(paths)} files like {image.path} make an image of {self.shape} pixels (z, y, x), the XML "
+                f"describes {image.shape}: put those that are absent there"
+            )
+
+    @property
+    def nbytes_on_disk(self) -> int:
+        """How many bytes the files take."""
+        return sum(path.stat().st_size for path in self._paths if path.is_file())
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """Return the pixels of a region."""
+        planes, *sides = (range(size)[part] for part, size in zip(region, self.shape, strict=True))
+        pixels = np.zeros((len(planes), *map(len, sides)), self.dtype)
+        for z, plane in enumerate(planes):
+            number, index = divmod(plane, self._file_shape[0])
+            if self._paths[number].is_file():
+                box = slice(index, index + 1), region[1], region[2]
+                pixels[z] = self._file(self._paths[number]).read(box)[0]
+        return pixels
+
+    def _file(self, path: Path) -> TiffLevel:
+        with self._container._guard:
+            level = TiffLevel(self._container, replace(self._image, path=path, shape=None))
+        if (level.shape, level.dtype) != (self._file_shape, self.dtype):
+            raise FormatError(
+                f"{path} holds {level.shape} pixels (z, y, x) of {level.dtype}; the first file of the stack has "
+                f"{self._file_shape} of {self.dtype}"
+            )
+        return level
+
+    def count_absent(self, region: Region) -> int:
+        """Return how many planes of a region lie in files that are absent."""
+        planes = range(self.shape[0])[region[0]]
+        return sum(not self._paths[plane // self._file_shape[0]].is_file() for plane in planes)
+
+
+def planes_by_name(path: Path, depth: int | None = None) -> tuple[Path, ...]:
+    """Return the files beside a file whose names differ from its own by the number of the plane, in its order.
+
+    That is the number behind a "z" or a word like it; else that of which there are as many as there are planes
+    (`depth`), or the only one that changes. Planes between, of which no file is there, are counted, too.
+
+    Raises
+    ------
+    FormatError
+        If it may be any of several numbers.
+    """
+    names = {each.name for each in path.parent.iterdir()} if path.parent.is_dir() else set()
+    found: list[tuple[str, dict[int, str]]] = []
+    for number in re.finditer(r"\d+", path.name):
+        before, after = path.name[: number.start()], path.name[number.end() :]
+        like = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+        files = {int(match[1]): match[0] for match in map(like.fullmatch, sorted(names)) if match}
+        if set(files.values()) - {path.name}:
+            files.setdefault(int(number[0]), path.name)
+            if depth is not None:
+                width = len(number[0])
+                between = range(min(files), max(files)) if max(files) - min(files) < depth else ()
+                files = {each: f"{before}{each:0{width}}{after}" for each in between} | files
+            found.append((before, files))
+    for chosen in (
+        [files for before, files in found if _Z_BEFORE.search(before)],
+        [files for _, files in found if len(files) == depth],
+        [files for _, files in found],
+    ):
+        if len(chosen) == 1:
+            return tuple(path.with_name(name) for _, name in sorted(chosen[0].items()))
+    if not found:
+        return (path,)
+    raise FormatError(
+        f"{path} is one plane of a stack, and several numbers in its name differ from those of files beside it; "
+        "which is that of the plane cannot be told: resave the dataset in BigStitcher"
+    )
 
 
 def _opened(path: Path) -> tifffile.TiffFile:

@@ -173,10 +173,12 @@ def _file_list_loader(node: _Element, format_: str) -> FileListLoader:
             whole_number(mapping.get(name, "0"), mapping, f"a {name} that is a number")
             for name in ("series", "channel")
         )
-        path = mapping.find("file")
-        if path is None:
+        paths = [path_of(path) for path in mapping.findall("file")]
+        if not paths:
             raise FormatError(f"line {mapping.sourceline}: <FileMapping> names no <file>")
-        files[ViewId(time, setup)] = ImageFile(path=path_of(path), series=series, channel=channel)
+        files[ViewId(time, setup)] = ImageFile(
+            path=paths[0], further=tuple(paths[1:]), series=series, channel=channel
+        )
     grouped = (node.findtext("ZGrouped") or "").strip().lower() == "true"
     return FileListLoader(format=format_, element=read_element(node), files=files, z_grouped=grouped)
 
