@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ _LISTS = st.lists(st.integers(-5, 4), max_size=5)
 _PARTS = st.one_of(_SLICES, _INTEGERS, _ARRAYS, _MASKS, _LISTS, st.just(Ellipsis), st.none())
 
 
+@example((slice(None), 0, ..., np.array([], np.int64)))  # an ellipsis of no axis separates, too
 @given(st.lists(_PARTS, max_size=5).map(tuple) | _PARTS)
 @settings(max_examples=800, deadline=None)
 def test_any_index_equals_numpy(index: Any) -> None:

@@ -94,8 +94,8 @@ def select(index: Index | tuple[Index, ...], shape: Zyx, chunks: Zyx) -> Selecti
     wanted: list[NDArray[np.intp] | range] = []
     pick: list[Any] = []
     for part in _complete(index, shape):
-        if part is None:
-            pick.append(None)
+        if part is None or part is Ellipsis:
+            pick.append(part)
             continue
         axis, size = "zyx"[len(wanted)], shape[len(wanted)]
         if isinstance(part, slice):
@@ -115,8 +115,14 @@ def select(index: Index | tuple[Index, ...], shape: Zyx, chunks: Zyx) -> Selecti
     return Selection(shape=(z, y, x), parts=parts, pick=tuple(pick))
 
 
-def _complete(index: Index | tuple[Index, ...], shape: Zyx) -> list[int | slice | NDArray[Any] | None]:
-    """Return the parts of an index: one for each axis, and None for each new one."""
+def _complete(
+    index: Index | tuple[Index, ...], shape: Zyx
+) -> list[int | slice | NDArray[Any] | EllipsisType | None]:
+    """Return the parts of an index: one for each axis, and None for each new one.
+
+    An ellipsis that was given stays before the slices that it stands for, as it separates arrays and integers
+    even where it stands for none.
+    """
     given = [_known(part) for part in (index if isinstance(index, tuple) else (index,))]
     if len(given) == 3 and all(isinstance(part, int | slice) for part in given):
         return given  # by far the most frequent
@@ -132,9 +138,10 @@ def _complete(index: Index | tuple[Index, ...], shape: Zyx) -> list[int | slice 
     parts: list[Any] = []
     for part in given if dots else [*given, Ellipsis]:
         if part is Ellipsis:
-            parts += rest
+            parts += [Ellipsis, *rest] if dots else rest
         elif _is_mask(part):
-            parts += _true_pixels(part, shape, start=sum(each is not None for each in parts))
+            start = sum(each is not None and each is not Ellipsis for each in parts)
+            parts += _true_pixels(part, shape, start=start)
         else:
             parts.append(part)
     return parts
