@@ -188,11 +188,31 @@ def test_convert_refuses(run: Run, npy: Path, tmp_path: Path, option: str, value
 
 
 @pytest.mark.parametrize(
-    ("out", "menu"),
-    [("scan.h5", "BigDataViewer > Open"), ("scan.n5", "BigDataViewer > Open"), ("scan.zarr", "BigStitcher.")],
+    ("out", "options", "where"),
+    [
+        ("b.n5", [], "Plugins > BigDataViewer > Open XML/HDF5"),
+        ("b.zarr", [], "Plugins > BigStitcher."),
+        ("b.xml", ["--zarr-version", "3"], "Plugins > BigStitcher, version 3.0 or later"),
+    ],
 )
-def test_convert_says_where_fiji_opens_it(run: Run, npy: Path, tmp_path: Path, out: str, menu: str) -> None:
-    assert f"Open it in Fiji: Plugins > {menu}" in run("convert", npy, tmp_path / out).out
+def test_convert_says_where_it_opens(
+    run: Run, npy: Path, tmp_path: Path, out: str, options: list[str], where: str
+) -> None:
+    shown = run("convert", str(npy), str(tmp_path / out), *options)
+    assert shown.status == 0, shown.err
+    assert f"Open it in Fiji: {where}" in shown.out
+    assert run("info", str(tmp_path / "b.xml")).status == 0
+
+
+def test_a_warning_is_one_line(npy: Path, tmp_path: Path) -> None:
+    """In a process of its own: here warnings are errors."""
+    words = ["convert", str(npy), str(tmp_path / "b.n5"), "--compression", "zstd"]
+    done = subprocess.run(
+        [sys.executable, "-m", "npy2bdv", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("npy2bdv: compression 'zstd' in N5 is read by BigStitcher and tensorstore")
 
 
 def test_convert_names_options_of_the_command(run: Run, npy: Path, tmp_path: Path) -> None:

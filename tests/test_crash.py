@@ -40,8 +40,8 @@ class Job:
     """What is recorded, and how."""
 
     how: Literal["planes", "blocks", "unknown length", "time lapse", "classic", "given up", "replaced"]
-    compression: Literal["gzip"] | None = None
-    format: Literal["hdf5", "n5"] = "hdf5"
+    compression: Literal["gzip", "zstd"] | None = None
+    format: Literal["hdf5", "n5", "zarr 2", "zarr 3"] = "hdf5"
     levels: int = 1
     views: int = 1
     clock: bool = False
@@ -61,7 +61,13 @@ class Job:
 
     def pixels(self, path: Path) -> Path:
         """Where the pixels lie."""
-        return path.with_suffix(".h5" if self.format == "hdf5" else ".n5")
+        return path.with_suffix({"hdf5": ".h5", "n5": ".n5"}.get(self.format, ".ome.zarr"))
+
+    @property
+    def stored_as(self) -> dict[str, Any]:
+        """The format, as writers are told of it."""
+        name, _, version = self.format.partition(" ")
+        return {"format": "omezarr", "zarr_version": int(version)} if version else {"format": name}
 
 
 @cache
@@ -94,7 +100,7 @@ def record(path: Path, job: Job) -> None:
         return
     writer = npy2bdv.create(
         path,
-        format=job.format,
+        **job.stored_as,
         levels=LEVELS[: job.levels],
         chunks=CHUNK,
         checkpoint_seconds=0.02 if job.clock else 1000,
@@ -144,7 +150,8 @@ def run_length(order: Sequence[int], start: int) -> int:
 
 def record_classic(path: Path, job: Job) -> None:
     writer = npy2bdv.BdvWriter(
-        str(path.with_suffix(".h5")),
+        str(job.pixels(path)),
+        **job.stored_as,
         subsamp=LEVELS[: job.levels],
         blockdim=(CHUNK,),
         compression=job.compression,
@@ -197,6 +204,14 @@ JOBS = (
     Job(how="given up", compression="gzip"),
     Job(how="replaced", compression="gzip", levels=2, views=2),
     Job(how="planes", format="n5", levels=3, views=2),
+    Job(how="classic", format="n5", compression="gzip", levels=2, views=2),
+    Job(how="planes", format="zarr 2", compression="zstd", levels=3, views=2),
+    Job(how="unknown length", format="zarr 2", levels=2),
+    Job(how="classic", format="zarr 2", levels=2, views=2),
+    Job(how="planes", format="zarr 3", compression="zstd", levels=2, clock=True, existing=True),
+    Job(how="blocks", format="zarr 3", levels=2),
+    Job(how="classic", format="zarr 3", compression="zstd", levels=3),
+    Job(how="replaced", format="zarr 3", compression="gzip", levels=2, views=2),
     Job(how="planes", format="n5", compression="gzip", levels=2, clock=True, existing=True),
     Job(how="blocks", format="n5", compression="gzip", levels=2),
     Job(how="unknown length", format="n5", levels=2),
@@ -249,7 +264,7 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
     path_xml = tmp_path / "a.xml"
     pixels_path = job.pixels(path_xml)
     if job.existing:
-        with npy2bdv.create(path_xml, format=job.format) as writer:
+        with npy2bdv.create(path_xml, **job.stored_as) as writer:
             writer.write(np.ones((1, 2, 3), "uint16"), setup=writer.add_setup(shape=(1, 2, 3)))
     acknowledged = killed(path_xml, job, seed)
     early_xml = tmp_path / "a.recording.xml"
@@ -301,13 +316,24 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
         npy2bdv.recover(path_xml)
 
 
+def opened(path: Path, job: Job, view: ViewId) -> Any:
+    """The full resolution of a view, by tensorstore."""
+    driver = {"n5": "n5", "zarr 2": "zarr", "zarr 3": "zarr3"}[job.format]
+    inside = (
+        f"setup{view.setup}/timepoint{view.time}/s0"
+        if job.format == "n5"
+        else f"s{view.setup}-t{view.time}.zarr/0"
+    )
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/{inside}/"}}
+    found = tensorstore.open(spec, read=True).result()
+    return found.T if job.format == "n5" else found[0, 0]
+
+
 def safe_as_it_lies(path: Path, job: Job, acknowledged: dict[ViewId, set[int]]) -> None:
     """Look with h5py or tensorstore alone."""
-    if job.format == "n5":
+    if job.format != "hdf5":
         for id_, planes in acknowledged.items():
-            folder = f"{path}/setup{id_.setup}/timepoint{id_.time}/s0/"
-            spec = {"driver": "n5", "kvstore": {"driver": "file", "path": folder}}
-            blocks = tensorstore.open(spec, read=True).result().T
+            blocks = opened(path, job, id_)
             for z in full_rows(planes, blocks.shape[0]):
                 np.testing.assert_array_equal(blocks[z].read().result(), plane(id_, z))
         return

@@ -145,3 +145,22 @@ def test_pixels_of_a_dataset_that_bigstitcher_saved(real_data: Path) -> None:
                 view = dataset.view(time=wanted["timepoint"], setup=wanted["setup"])
                 assert crc32(view.level(told["level"])[...]) == told["crc32"]
         assert len(dataset) == sum(bool(view.get("levels")) for view in expected["views"])
+
+
+@pytest.mark.parametrize("folder_name", ["C_n5", "H_n5_types"])
+@pytest.mark.parametrize("options", [{"format": "n5"}, {"format": "omezarr"}, {"zarr_version": 3}], ids=str)
+def test_n5_of_java_goes_through_every_format(
+    real_data: Path, tmp_path: Path, folder_name: str, options: dict[str, Any]
+) -> None:
+    folder = real_data / "java" / folder_name
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    levels = ((1, 1, 1),)
+    with npy2bdv.open(
+        npy2bdv.resave(folder / "dataset.xml", tmp_path / "a.xml", levels=levels, **options)
+    ) as dataset:
+        wanted = [view for view in expected["views"] if view.get("levels")]
+        assert len(dataset) == len(wanted)
+        for each in wanted:
+            view = dataset.view(time=each["timepoint"], setup=each["setup"])
+            assert crc32(view[...]) == each["levels"][0]["crc32"]
+            assert list(view.transform.values) == each["affine"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from npy2bdv.errors import FormatError
 from npy2bdv.model.slicing import chunks_of
-from npy2bdv.storage.tensors import open_array
+from npy2bdv.storage.tensors import open_array, tensorstore
 from npy2bdv.storage.zarrays import METADATA_FILES, encode_chunk, shard_parts
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class OmeZarrLevel:
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region; chunks that are absent are zeros, as BigDataViewer shows them."""
         path = self._folder.path / self._array
+        tensorstore()  # where it is not installed, nothing is damaged
         try:
             handle = self._handle  # another thread may resize meanwhile
             if handle is None:
