@@ -1,11 +1,18 @@
-"""Seconds to parse and to serialise the XML of a large dataset.
+"""Seconds to parse and to serialise the XML of a large dataset, and to open the dataset, beside bare lxml.
 
-python benchmarks/xml_100k.py [--views 100000]
+python benchmarks/xml_100k.py [--views 100000] [--times 10]
 """
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
 
 from npy2bdv import xml
 from npy2bdv.model.affine import Affine
@@ -24,10 +31,33 @@ from npy2bdv.model.spimdata import (
     VoxelSize,
 )
 
+# In a process of its own, since memory counts. Seconds are those of the processor.
+_OPEN = """
+import sys, time
+from lxml import etree
+start = time.process_time()
+tree = etree.parse(sys.argv[1])
+lxml = time.process_time() - start
+del tree
+import npy2bdv
+npy2bdv.open
+start = time.process_time()
+with npy2bdv.open(sys.argv[1]) as dataset:
+    opened = time.process_time() - start
+    start = time.process_time()
+    dataset.view(time=dataset.times[-2], setup=dataset.setups[-1])[...]
+    print(lxml, opened, time.process_time() - start)
+try:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+except ImportError:  # Windows
+    print("nan")
+"""
 
-def dataset(views: int) -> SpimData:
-    """Describe ten time points of tiles in one channel, each view with two transforms."""
-    times, tiles = range(10), range(views // 10)
+
+def dataset(views: int, n_times: int = 10) -> SpimData:
+    """Describe time points of tiles in one channel, each view with two transforms; those of the last are missing."""
+    times, tiles = range(n_times), range(views // n_times)
     calibration = ViewTransform(affine=Affine.scale((1, 1, 2.5)), name="calibration")
     return SpimData(
         loader=Hdf5Loader(path=PathRef(text="scan.h5")),
@@ -52,7 +82,7 @@ def dataset(views: int) -> SpimData:
             ),
         },
         timepoints=Timepoints.of(tuple(times)),
-        missing=frozenset(ViewId(9, tile) for tile in tiles),
+        missing=frozenset(ViewId(times[-1], tile) for tile in tiles),
         registrations={
             ViewId(time, tile): ViewRegistration(
                 transforms=(
@@ -66,9 +96,29 @@ def dataset(views: int) -> SpimData:
     )
 
 
-def seconds(views: int) -> tuple[float, float, int]:
+def opened(views: int, n_times: int = 10) -> tuple[float, float, float, float]:
+    """Return seconds of the processor for lxml to parse, to open, and to read a view; and the peak of memory, in MB.
+
+    Only the view that is read has pixels.
+    """
+    data = dataset(views, n_times)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.xml"
+        path.write_bytes(xml.serialise(data))
+        with h5py.File(path.with_suffix(".h5"), "w") as file:
+            setup = max(data.setups)
+            file[f"s{setup:02d}/resolutions"] = np.ones((1, 3))
+            file[f"s{setup:02d}/subdivisions"] = np.ones((1, 3), "i4")
+            file[f"t{n_times - 2:05d}/s{setup:02d}/0/cells"] = np.ones((4, 5, 6), "i2")
+        command = [sys.executable, "-c", _OPEN, str(path)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    lxml, ours, view, memory = map(float, told)
+    return lxml, ours, view, memory
+
+
+def seconds(views: int, n_times: int = 10) -> tuple[float, float, int]:
     """Return the seconds to parse and to serialise, and the size of the text in bytes."""
-    data = dataset(views)
+    data = dataset(views, n_times)
     start = time.perf_counter()
     text = xml.serialise(data)
     middle = time.perf_counter()
@@ -81,9 +131,15 @@ def seconds(views: int) -> tuple[float, float, int]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--views", type=int, default=100_000)
+    parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args(argv)
-    parse, serialise, nbytes = seconds(options.views)
+    parse, serialise, nbytes = seconds(options.views, options.times)
     print(f"{options.views} views, {nbytes / 1e6:.1f} MB: parse {parse:.2f} s, serialise {serialise:.2f} s")
+    lxml, ours, view, memory = opened(options.views, options.times)
+    print(
+        f"processor time: lxml alone {lxml:.2f} s, open {ours:.2f} s ({ours / lxml:.1f} times as long), "
+        f"one view {1000 * view:.1f} ms; peak of memory {memory:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

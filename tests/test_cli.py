@@ -373,6 +373,7 @@ def test_info_without_pixels_shows_the_xml_then_the_error(run: Run, scan: Path) 
     shown = run("info", scan)
     assert shown.status == 1
     assert "120: 0 to 119" in shown.out
+    assert "bdv.hdf5 (which cannot be opened, see below)" in shown.out
     assert "which is not there" in shown.err
 
 

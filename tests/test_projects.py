@@ -1,5 +1,6 @@
 """Projects that BigStitcher defines without resaving (TIFF) or splits, and where their files may lie."""
 
+import json
 import logging
 import pickle
 import shutil
@@ -11,7 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import tensorstore
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import npy2bdv
@@ -23,6 +27,7 @@ from npy2bdv.errors import (
     MissingKeyError,
     NotFoundError,
 )
+from npy2bdv.location import read_xml
 
 SHAPE = (5, 6, 10)  # tifffile takes 3 or 4 for colours
 
@@ -594,3 +599,221 @@ def test_tiff_outside_of_the_folder(kind: str, tmp_path: Path, caplog: pytest.Lo
     assert "outside of the dataset's folder" in caplog.text
     with pytest.raises(FormatError, match="outside of the dataset's folder"):
         npy2bdv.open(path, confine=True)
+
+
+# ------------------------------------------------------------------------- all kinds of pixels are alike
+
+KINDS = ("hdf5", "n5", "omezarr2", "omezarr3", "tiff", "planes")
+WHOLE = (8, 33, 47)
+INSIDE = (slice(1, 7), slice(6, 31), slice(4, 41))
+
+
+@pytest.fixture(scope="module", params=[*KINDS, *(f"split {kind}" for kind in KINDS)])
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, NDArray[Any]]:
+    """A dataset of each kind, and its pixels; one that is split shows `INSIDE` of them."""
+    folder = tmp_path_factory.mktemp("kind")
+    kind = str(request.param).removeprefix("split ")
+    path = folder / "scan.xml"
+    if kind == "tiff":
+        tifffile.imwrite(folder / "a.tif", stack(1, WHOLE))
+        path = project(folder, file_map({(0, 0): ("a.tif", 0, 0)}), size=WHOLE)
+    elif kind == "planes":
+        names = write_planes(folder, "z{z}.tif", stack(1, WHOLE))
+        path = project(folder, grouped({0: names[:1]}), size=WHOLE)
+    else:
+        version = int(kind[-1]) if kind.startswith("omezarr") else None
+        options: dict[str, Any] = {"format": kind.rstrip("23") if version else kind, "zarr_version": version}
+        with npy2bdv.create(path, levels=((1, 1, 1), (1, 2, 4)), chunks=(2, 16, 16), **options) as writer:
+            writer.write(stack(1, WHOLE), setup=writer.add_setup(shape=WHOLE))
+    if kind == request.param:
+        return path, stack(1, WHOLE)
+    low = tuple(part.start for part in INSIDE)
+    high = tuple(part.stop - 1 for part in INSIDE)
+    return split_of(path, {0: (0, low[::-1], high[::-1])}), stack(1, WHOLE)[INSIDE]
+
+
+def test_arrays_outlive_their_dataset(opened: tuple[Path, NDArray[Any]]) -> None:
+    path, pixels = opened
+    with npy2bdv.open(path) as dataset:
+        view = dataset.view()
+        assert (view.shape, view.dtype.name) == (pixels.shape, "uint16")
+        lazy, labelled = view.to_dask(chunks=(3, 20, 20)), view.to_xarray()
+        text = pickle.dumps((dataset, view, view.level(view.n_levels - 1), lazy))
+        coarsest = view.level(view.n_levels - 1)[...]
+    np.testing.assert_array_equal(computed(lazy), pixels, strict=True)
+    np.testing.assert_array_equal(labelled, pixels)
+    again, same_view, level, same_lazy = pickle.loads(text)
+    with again:
+        assert same_view.dataset is again
+        np.testing.assert_array_equal(same_view[...], pixels, strict=True)
+        np.testing.assert_array_equal(level[...], coarsest, strict=True)
+    np.testing.assert_array_equal(computed(same_lazy[::-2, 3:5]), pixels[::-2, 3:5], strict=True)
+
+
+_STEPS = st.none() | st.sampled_from([-5, -1, 1, 3])
+_PLACES = st.none() | st.integers(-40, 40)
+_INDEX = st.one_of(
+    st.builds(slice, _PLACES, _PLACES, _STEPS),
+    st.integers(-50, 50),
+    st.just(Ellipsis),
+    st.lists(st.integers(-40, 40), max_size=4),
+)
+
+
+@given(index=st.lists(_INDEX, max_size=3).map(tuple))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_index_is_that_of_numpy(opened: tuple[Path, NDArray[Any]], index: Any) -> None:
+    path, pixels = opened
+    with npy2bdv.open(path) as dataset:
+        try:
+            expected = pixels[index]
+        except IndexError:
+            with pytest.raises(IndexError):
+                dataset.view()[index]
+            return
+        np.testing.assert_array_equal(dataset.view()[index], expected, strict=True)
+
+
+def test_tensorstore_opens_what_it_knows(opened: tuple[Path, NDArray[Any]]) -> None:
+    path, pixels = opened
+    with npy2bdv.open(path) as dataset:
+        view = dataset.view()
+        if dataset.container.card.name in ("hdf5", "tiff"):
+            with pytest.raises(
+                InvalidInputError, match=r"does not read (hdf5|tiff); to_dask\(\) reads every format"
+            ):
+                view.to_tensorstore()
+            return
+        store = view.to_tensorstore()
+        coarse = view.level(view.n_levels - 1).to_tensorstore()
+        expected = view.level(view.n_levels - 1)[...]
+    assert (store.shape, store.dtype.name, store.writable) == (pixels.shape, "uint16", False)
+    assert store.domain.inclusive_min == (0, 0, 0)
+    np.testing.assert_array_equal(store[2, 3:9].read().result(), pixels[2, 3:9], strict=True)
+    np.testing.assert_array_equal(coarse.read().result(), expected, strict=True)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read().result(), pixels)
+
+
+def test_opening_and_reading_changes_nothing(opened: tuple[Path, NDArray[Any]]) -> None:
+    path, _ = opened
+
+    def state() -> dict[Path, tuple[int, bytes]]:
+        files = (each for each in path.parent.rglob("*") if each.is_file())
+        return {each: (each.stat().st_mtime_ns, each.read_bytes()) for each in files}
+
+    before = state()
+    with npy2bdv.open(str(path)) as dataset:
+        repr(dataset), dataset._repr_html_(), dataset.bounding_box()
+        for level in dataset.view().levels():
+            level[...]
+        (size,) = dataset.to_frame()["nbytes_on_disk"]
+        assert size > 0
+    assert state() == before
+
+
+@pytest.mark.parametrize("kind", ["n5", "omezarr2", "omezarr3"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_image_without_any_block_is_zeros_and_said_to_be_nothing_of(
+    kind: str, level: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Single blocks are absent in sound data, where they are zeros: nothing is said of them."""
+    version = int(kind[-1]) if kind.startswith("omezarr") else None
+    path = tmp_path / "scan.xml"
+    with npy2bdv.create(
+        path,
+        levels=((1, 1, 1), (1, 2, 4)),
+        chunks=(2, 16, 16),
+        format="omezarr" if version else "n5",
+        zarr_version=version,
+    ) as writer:
+        setup = writer.add_setup(shape=WHOLE)
+        for time in range(2):
+            writer.write(stack(1, WHOLE), setup=setup, time=time)
+    image = tmp_path / (
+        f"scan.ome.zarr/s0-t1.zarr/{level}" if version else f"scan.n5/setup0/timepoint1/s{level}"
+    )
+    blocks = [each for each in image.rglob("*") if each.is_file() and each.name.isdecimal()]
+    blocks[0].unlink()
+    with npy2bdv.open(path) as dataset:
+        assert (dataset.view(time=1).level(level)[...] == 0).any()
+    assert caplog.text == ""
+    for block in blocks[1:]:
+        block.unlink()
+    with npy2bdv.open(path) as dataset:
+        view = dataset.view(time=1)
+        for _ in range(2):
+            assert not view.level(level)[...].any()
+        np.testing.assert_array_equal(view.level(1 - level)[...], dataset.view(time=0).level(1 - level)[...])
+        np.testing.assert_array_equal(dataset.view(time=0)[...], stack(1, WHOLE))
+    (record,) = caplog.records
+    assert "time point 1 of setup 0 is not complete" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "n5", "omezarr2", "omezarr3"])
+def test_views_that_are_not_there_are_never_zeros(kind: str, tmp_path: Path) -> None:
+    """One is listed as missing, of another the pixels are gone."""
+    version = int(kind[-1]) if kind.startswith("omezarr") else None
+    path = tmp_path / "scan.xml"
+    with npy2bdv.create(path, format=kind.rstrip("23") if version else kind, zarr_version=version) as writer:  # type: ignore[arg-type]
+        setups = [writer.add_setup(shape=SHAPE, tile=tile) for tile in range(2)]
+        for time, setup in ((0, 0), (0, 1), (1, 0)):
+            writer.write(stack(setup), setup=setups[setup], time=time)
+    if kind == "hdf5":
+        with h5py.File(tmp_path / "scan.h5", "r+") as file:
+            del file["t00001/s00"]
+    else:
+        shutil.rmtree(tmp_path / ("scan.ome.zarr/s0-t1.zarr" if version else "scan.n5/setup0/timepoint1"))
+    with npy2bdv.open(path) as dataset:
+        with pytest.raises(LookupError, match="time point 1 of setup 1 is a missing view"):
+            dataset.view(time=1, setup=1)
+        with pytest.raises(LookupError, match="no pixels of time point 1, setup 0"):
+            dataset.view(time=1, setup=0)[0]
+        np.testing.assert_array_equal(dataset.view(time=0, setup=0)[...], stack(0))
+
+
+@pytest.mark.parametrize("suffix", [".n5", ".ome.zarr"])
+def test_the_xml_of_a_folder_of_pixels_is_found_by_what_it_names(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"50% ä b{suffix}"
+    with npy2bdv.create(folder) as writer:
+        writer.write(stack(0), setup=writer.add_setup(shape=SHAPE))
+    (made,) = tmp_path.glob("*.xml")
+    named = made.rename(tmp_path / "project.xml")
+    for spelling in (folder, f"{folder}/"):
+        with npy2bdv.open(spelling) as dataset:
+            assert dataset.path == named
+            np.testing.assert_array_equal(dataset.view()[...], stack(0))
+    shutil.copy(named, tmp_path / "copy.xml")
+    with pytest.raises(InvalidInputError, match=r"2 XMLs describe .* copy\.xml, project\.xml"):
+        npy2bdv.open(folder)
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_pixels_put_where_an_xml_of_bigstitcher_names_them(
+    number: int, real_data: Path, tmp_path: Path
+) -> None:
+    """Real projects of 15 and 147 tiles, whose pixels were not published: small ones stand for them."""
+    path = Path(shutil.copy(real_data / f"bigstitcher/bigstitcher_{number}.xml", tmp_path))
+    with pytest.raises(NotFoundError, match=r"dataset\.n5, which is not there"):
+        npy2bdv.open(path)
+    data = read_xml(path)
+    for setup in data.setups:
+        image = tmp_path / f"dataset.n5/setup{setup}"
+        spec = {
+            "driver": "n5",
+            "kvstore": {"driver": "file", "path": f"{image.as_posix()}/timepoint0/s0/"},
+            "metadata": {"compression": {"type": "zstd"}, "blockSize": [4, 4, 4]},
+            "create": True,
+        }
+        store = tensorstore.open(spec, dtype=tensorstore.uint16, shape=SHAPE[::-1]).result()
+        store.T[...] = stack(setup)
+        described = {"downsamplingFactors": [[1, 1, 1]], "dataType": "uint16"}
+        (image / "attributes.json").write_text(json.dumps(described))
+    with npy2bdv.open(path) as dataset:
+        assert len(dataset) == len(data.setups)
+        assert any(view.transforms for view in dataset)
+        for view in dataset:
+            np.testing.assert_array_equal(view[...], stack(view.id.setup), strict=True)
+        frame = dataset.to_frame()
+        assert frame["shape"].tolist() == [SHAPE] * len(frame)

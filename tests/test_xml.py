@@ -867,6 +867,14 @@ def test_parsing_takes_at_most_twenty_times_what_lxml_takes() -> None:
     assert min(ratios) < 20
 
 
+def test_opening_a_large_dataset() -> None:
+    """In the bounds of 100 000 views (20 times as long as lxml, 900 MB), here for a tenth; one of them has pixels."""
+    lxml, ours, view, memory = _benchmark().opened(10_000, 1000)
+    assert ours < 20 * lxml
+    assert view < ours / 5
+    assert not memory > 180  # 100 without any view; unknown on Windows
+
+
 def test_reading_opens_no_connection_and_no_file() -> None:
     """An audit hook sees each file and socket that Python opens; libxml2 has no network at all here."""
     code = (

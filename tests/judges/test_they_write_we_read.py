@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -194,6 +195,28 @@ def test_pybdv_typical_call(dtype: str, suffix: str, pybdv: Judge, script: Scrip
         assert (view.voxel_size_xyz, view.unit) == (VOXEL_SIZE_XYZ, "micrometer")
         np.testing.assert_array_equal(np.asarray(view.transform), SHIFT)
         assert_levels_equal(view, [level.view(dtype) for level in entry["levels"]], count=3)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "n5"])
+def test_pybdv_lazily_and_without_its_blocks_of_zeros(
+    suffix: str, pybdv: Judge, script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack = np.zeros((8, 64, 130), np.uint16)
+    stack[:, 60:, 128:] = 7
+    script.make_bdv(data=stack, output_path=f"one.{suffix}", downscale_factors=[[1, 2, 2]])
+    pybdv.write(script, tmp_path)
+    if suffix == "n5":  # 64 x 64 x 64 pixels each
+        assert len(list((tmp_path / "one.n5/setup0/timepoint0/s0").glob("*/*/*"))) == 1
+    with npy2bdv.open(tmp_path / f"one.{suffix}") as dataset:
+        view = dataset.view()
+        np.testing.assert_array_equal(view[...], stack, strict=True)
+        assert caplog.text == ""
+        lazy, again = view.to_dask(), pickle.loads(pickle.dumps(view))
+        if suffix == "n5":
+            np.testing.assert_array_equal(view.to_tensorstore().read().result(), stack, strict=True)
+    np.testing.assert_array_equal(lazy, stack)
+    with again.dataset:
+        np.testing.assert_array_equal(again[::-2, 3, 5:], stack[::-2, 3, 5:])
 
 
 def test_pybdv_setups_time_points_and_several_transforms(

@@ -46,7 +46,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
     try:
         dataset = Dataset(path, data)
     except (FormatError, NotFoundError):  # the XML can be shown, then what is wrong with the pixels
-        _show(console, path, data, None, rows)
+        _show(console, path, data, None, rows, problem="which cannot be opened, see below")
         raise
     with dataset:
         _show(console, path, data, dataset if dataset.has_pixels else None, rows)
@@ -59,7 +59,15 @@ def in_fiji(data: SpimData) -> str:
     return "Plugins > BigDataViewer > Open XML/HDF5"
 
 
-def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None, rows: int | None) -> None:
+def _show(
+    console: Console,
+    path: Path,
+    data: SpimData,
+    dataset: Dataset | None,
+    rows: int | None,
+    *,
+    problem: str = "cannot be read by this version",
+) -> None:
     counts: Counter[int] = Counter()
     first: dict[int, ViewId] = {}
     for view in data.views():
@@ -73,7 +81,7 @@ def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None,
     )
 
     console.print(str(path), soft_wrap=True)
-    _list(console, _head(data, dataset, counts.total()))
+    _list(console, _head(data, dataset, counts.total(), problem))
     _show_setups(
         console,
         {
@@ -87,7 +95,7 @@ def _show(console: Console, path: Path, data: SpimData, dataset: Dataset | None,
         _show_transforms(console, data, min(first.values()))
 
 
-def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, str]:
+def _head(data: SpimData, dataset: Dataset | None, n_views: int, problem: str) -> dict[str, str]:
     """Say what there is in all."""
     loader = "no image loader" if data.loader is None else data.loader.format
     if dataset is not None:
@@ -95,7 +103,7 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int) -> dict[str, st
         # the many files of a folder take long to count; those of a view are, below
         pixels = f"{file.name}, {_bytes(file.stat().st_size)}" if file.is_file() else file.name
     else:
-        pixels = "cannot be read by this version"
+        pixels = problem
     missing = sorted(data.missing or ())
     note = "" if dataset is None else dataset.unfinished
     facts = {"attention": note} if note else {}
