@@ -47,11 +47,9 @@ with npy2bdv.open(sys.argv[1]) as dataset:
     start = time.process_time()
     dataset.view(time=dataset.times[-2], setup=dataset.setups[-1])[...]
     print(lxml, opened, time.process_time() - start)
-try:
-    import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-except ImportError:  # Windows
-    print("nan")
+sys.path.insert(0, sys.argv[2])
+from memory import peak
+print(peak() / 2**20)
 """
 
 
@@ -110,7 +108,7 @@ def opened(views: int, n_times: int = 10) -> tuple[float, float, float, float]:
             file[f"s{setup:02d}/resolutions"] = np.ones((1, 3))
             file[f"s{setup:02d}/subdivisions"] = np.ones((1, 3), "i4")
             file[f"t{n_times - 2:05d}/s{setup:02d}/0/cells"] = np.ones((4, 5, 6), "i2")
-        command = [sys.executable, "-c", _OPEN, str(path)]
+        command = [sys.executable, "-c", _OPEN, str(path), str(Path(__file__).parent)]
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     lxml, ours, view, memory = map(float, told)
     return lxml, ours, view, memory

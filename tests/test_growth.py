@@ -257,12 +257,12 @@ def test_twenty_thousand_frames(tmp_path: Path, compression: str | None) -> None
             if z in (5_000, 19_990):
                 writer.store()
                 seen.append(held())
-        threads = threading.active_count()
+        threads = [each for each in threading.enumerate() if each.name.startswith("npy2bdv")]
     objects, nbytes, files = np.diff(seen, axis=0)[0]
     assert objects < 15_000  # the number of each row, of all levels; work that is kept would take 110 000
     assert nbytes < 16 * 2**20
     assert files <= 0
-    assert threads < 12
+    assert 1 < len(threads) < 6  # others may be those of libraries
     with npy2bdv.open(tmp_path / "a.xml") as dataset:
         found = dataset.view()
         for z in (0, 9_999, 19_999):

@@ -872,7 +872,7 @@ def test_opening_a_large_dataset() -> None:
     lxml, ours, view, memory = _benchmark().opened(10_000, 1000)
     assert ours < 20 * lxml
     assert view < ours / 5
-    assert not memory > 180  # 100 without any view; unknown on Windows
+    assert memory < 180  # 100 without any view
 
 
 def test_reading_opens_no_connection_and_no_file() -> None:
