@@ -255,6 +255,7 @@ def test_twenty_thousand_frames(tmp_path: Path, compression: str | None) -> None
         for z in range(20_000):
             view.append(ring[z % 16])
             if z in (5_000, 19_990):
+                writer.checkpoint()  # from the first one on, the log of planes is open
                 writer.store()
                 seen.append(held())
         threads = [each for each in threading.enumerate() if each.name.startswith("npy2bdv")]
