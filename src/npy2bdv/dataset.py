@@ -98,7 +98,7 @@ class Dataset(Handle):
     def __init__(self, path: Path, spimdata: SpimData, *, confine: bool = False) -> None:
         self.path = path
         self.spimdata = spimdata
-        self.noted: set[ViewId] = set()
+        self.noted: dict[ViewId, object] = {}
         """Views of which it was said that they are not complete."""
         self._closed = False
         self._container: Pixels | None = open_pixels(path, spimdata, confine=confine)

@@ -421,7 +421,7 @@ class _Reopened:
         self._guard = threading.Lock()
         self._readers = 0
         self._opened: Pixels | None = None
-        self._noted: set[ViewId] = set()
+        self._noted: dict[ViewId, object] = {}
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._container, self._id, self._index, self.shape, self.dtype, self.chunks
@@ -452,7 +452,7 @@ class _Reopened:
 
 
 def _read_index(
-    array: LevelPixels, index: Index | tuple[Index, ...], view: ViewId, noted: set[ViewId]
+    array: LevelPixels, index: Index | tuple[Index, ...], view: ViewId, noted: dict[ViewId, object]
 ) -> NDArray[Any]:
     """Return the pixels of an index. What is not stored is said once of a view; `noted` are those done."""
     selection = select(index, array.shape, array.chunk)
@@ -460,8 +460,8 @@ def _read_index(
     # not by isinstance, which takes as long as reading a small box
     count_absent = None if view in noted else getattr(array, "count_absent", None)
     absent = sum(count_absent(box) for box, _, _ in boxes) if count_absent else 0
-    if absent:
-        noted.add(view)
+    mark = object()
+    if absent and noted.setdefault(view, mark) is mark:  # of several threads one
         logger.warning(
             "time point %d of setup %d is not complete: %d of the chunks asked for are absent, and read as zeros",
             *view,
