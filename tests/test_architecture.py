@@ -114,7 +114,7 @@ LONG_FILES = {
     "storage/n5.py": "the only file that knows the layout, reading and writing",
     "stream.py": "one class, whose locks and rows cannot be told apart from its calls",
     "writer.py": "the life of a recording: views, levels, checkpoints, saving",
-    "npy2bdv.py": "the established module path of BdvWriter and BdvEditor, mostly docstrings",
+    "npy2bdv/writer.py": "one class as scripts know it, mostly docstrings",
 }
 
 

@@ -1,49 +1,30 @@
-"""The established interface: `BdvWriter` and `BdvEditor`, as acquisition scripts know them.
-
-A thin layer over `npy2bdv.writer` and `npy2bdv.dataset`. Stacks, `subsamp`, `blockdim` and
-`virtual_stack_dim` are (z, y, x); `calibration` and names that end in ``_xyz`` are (x, y, z).
-"""
+"""`BdvWriter`: write stacks, planes and blocks as acquisition scripts do."""
 
 from __future__ import annotations
 
 import logging
-import math
 import warnings
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv import xml
-from npy2bdv.dataset import Dataset
 from npy2bdv.draft import usable
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import (
-    ClosedError,
     InvalidInputError,
     InvalidTypeError,
     MissingKeyError,
     NotFoundError,
     OutOfRangeError,
-    ReadOnlyError,
 )
-from npy2bdv.handle import Handle
-from npy2bdv.location import find_xml, pixel_path, read_xml
-from npy2bdv.model.affine import Affine
-from npy2bdv.model.spimdata import (
-    ATTRIBUTES,
-    Camera,
-    GeneratedBy,
-    ViewId,
-    ViewRegistration,
-    ViewTransform,
-)
+from npy2bdv.location import pixel_path, read_xml
+from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewTransform
+from npy2bdv.npy2bdv.base import BdvBase, matrix_of
+from npy2bdv.npy2bdv.recording import ClassicDataset, FileProxy
 from npy2bdv.storage import READABLE
-from npy2bdv.storage.journal import Lock
-from npy2bdv.storage.save import keep_backup, replace_file
-from npy2bdv.writer import DatasetWriter, dataset_paths
+from npy2bdv.writer import dataset_paths
 
 if TYPE_CHECKING:
     import os
@@ -51,10 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from npy2bdv.dataset import View
     from npy2bdv.engine import Stats
-    from npy2bdv.model.spimdata import SpimData, ViewSetup
-    from npy2bdv.storage.base import FormatCard, FormatName
+    from npy2bdv.model.affine import Affine
+    from npy2bdv.storage.base import FormatName
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
 
@@ -64,13 +44,6 @@ PUBLISHED_BLOCKS = ((4, 256, 256),)
 """The default of the published package. Where it is not given, it is the format that decides."""
 
 _COUNT_ORDER = ("illumination", "channel", "angle", "tile")  # of the attribute_counts that scripts read
-
-
-class BdvBase(Handle):
-    """What writer and editor share."""
-
-    __version__ = version("npy2bdv")
-    compressions_supported: tuple[str | None, ...] = (None, "gzip", "lzf")
 
 
 class BdvWriter(BdvBase):
@@ -146,7 +119,7 @@ class BdvWriter(BdvBase):
         if len(blocks) < len(levels):
             logger.info("%d blocks for %d levels: the first serves all", len(blocks), len(levels))
         self._first_xml = str(path_xml), path_xml.absolute()
-        self._writer = _ClassicDataset(
+        self._writer = ClassicDataset(
             path_xml.absolute(),
             path_h5.absolute(),
             card=card,
@@ -185,7 +158,7 @@ class BdvWriter(BdvBase):
         self.exposure_time: dict[int, float] = {}
         self.exposure_units: dict[int, str] = {}
         self._virtual: set[ViewId] = set()
-        self._file_object_h5 = _FileProxy(self._writer)
+        self._file_object_h5 = FileProxy(self._writer)
 
     # -- pixels ------------------------------------------------------------------------------------------
 
@@ -476,7 +449,7 @@ class BdvWriter(BdvBase):
             If the view was not appended.
         """
         view = self._view(time, illumination, channel, tile, angle)
-        return _matrix(self._writer.transforms(view), index, view)
+        return matrix_of(self._writer.transforms(view), index, view)
 
     def append_affine(
         self,
@@ -539,390 +512,6 @@ class BdvWriter(BdvBase):
         if time != int(time) or time < 0:
             raise OutOfRangeError(f"time {time} is out of range: time points are whole numbers from 0 on")
         return ViewId(int(time), setup)
-
-
-class _ClassicDataset(DatasetWriter):
-    """A dataset as the established interface writes it: a fixed grid of setups, transforms exactly as given."""
-
-    def __init__(
-        self,
-        path_xml: Path,
-        path_h5: Path,
-        *,
-        card: FormatCard,
-        levels: Sequence[Sequence[int]],
-        chunks: Sequence[Sequence[int]],
-        compression: Compression,
-        overwrite: bool,
-        dtype: np.dtype[Any],
-        counts: dict[str, int],
-        max_memory: int,
-    ) -> None:
-        replaced = overwrite and path_h5.exists()
-        super().__init__(
-            path_xml,
-            path_h5,
-            card=card,
-            levels=levels,
-            chunks=chunks,
-            compression=compression,
-            overwrite=overwrite,
-            guarded=(path_h5,),
-            pixel_types=(dtype,),
-            max_memory=max_memory,
-        )
-        if replaced:
-            logger.warning("%s already exists, overwriting.", path_h5)
-        self.camera_name = "default"
-        self._dtype = dtype
-        self._n_setups = math.prod(counts.values())
-        self._last_placed: dict[int, ViewTransform] = {}
-        self._times: dict[int, set[int]] = {}
-        for name, count in counts.items():
-            self.set_labels(name, {id_: str(id_) for id_ in range(count)})
-
-    def declare(
-        self,
-        view: ViewId,
-        shape: tuple[int, int, int],
-        *,
-        attributes: dict[str, int],
-        affine: ViewTransform | None,
-        calibration_xyz: Sequence[float],
-        voxel_size_xyz: Sequence[float],
-        unit: str,
-        exposure_time: float,
-        exposure_unit: str,
-    ) -> ViewStream:
-        """Declare a view, in place of one that was there; what is metadata of the setup is the last given."""
-        calibration = ViewTransform(affine=usable(Affine.scale(calibration_xyz)), name="calibration")
-        known = self.setups.get(view.setup)
-        others = self._times.get(view.setup, set()) - {view.time}
-        if known is not None and others and known.pyramid.shape != shape:
-            raise InvalidInputError(
-                f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup at time point "
-                f"{min(others)}. All time points of a setup must have one shape."
-            )
-        setups = dict(self.setups)
-        setups.pop(view.setup, None)
-        self.setups, before = setups, self.setups
-        try:
-            self.add_setup(
-                id=view.setup,
-                shape=shape,
-                dtype=self._dtype,
-                attributes=attributes,
-                voxel_size_xyz=voxel_size_xyz,
-                unit=unit,
-                exposure_time=exposure_time,
-                exposure_unit=exposure_unit,
-                calibration=None,
-            )
-            if view in self.views:
-                logger.warning("overwriting time point %d, setup %d", view.time, view.setup)
-            placed = affine or self._last_placed.get(view.setup)
-            transforms = (calibration,) if placed is None else (placed, calibration)
-            stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
-        except BaseException:
-            self.setups = before
-            raise
-        self._times.setdefault(view.setup, set()).add(view.time)
-        if affine is not None:
-            self._last_placed[view.setup] = affine
-        return stream
-
-    def describe(self) -> SpimData:
-        """Return what the XML says; setups of the grid that were never written are missing at all times."""
-        data = super().describe()
-        never = set(range(self._n_setups)) - set(self.setups)
-        missing = {ViewId(time, setup) for time in data.timepoints.ids for setup in never}
-        named = {
-            id_: replace(setup, camera=replace(setup.camera or Camera(), name=self.camera_name))
-            for id_, setup in data.setups.items()
-        }
-        return replace(data, setups=named, missing=(data.missing or frozenset()) | missing)
-
-
-class _FileProxy:
-    """What scripts reach as ``writer._file_object_h5``: the h5py file, complete as far as it was written.
-
-    Scripts that flush it now and then may do so whatever the format is.
-    """
-
-    def __init__(self, writer: DatasetWriter) -> None:
-        self._writer = writer
-
-    def flush(self) -> None:
-        """Make a checkpoint: what has come so far survives a kill of the process."""
-        self._writer.checkpoint()
-
-    def __getitem__(self, name: str) -> Any:
-        self._writer.store()
-        return self._file[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._file
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file)
-
-    def __bool__(self) -> bool:
-        return not self._writer.closed
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    @property
-    def _file(self) -> Any:
-        file = getattr(self._writer.container, "file", None)
-        if file is None:
-            raise InvalidInputError(
-                f"{self._writer.path_pixels} is no HDF5 file; there is no h5py object for {self._writer.card.name}"
-            )
-        return file
-
-
-class BdvEditor(BdvBase):
-    """Read views of a dataset, read and append transforms.
-
-    Views are found by the ids of their attributes in the XML, time points by their ids.
-
-    Parameters
-    ----------
-    filename
-        The HDF5 file, whose XML has the same stem, or the XML, which names its HDF5 file.
-    mode
-        "r+", or "r": then no byte on disk changes.
-
-    Raises
-    ------
-    NotFoundError
-        If the XML or the HDF5 file is not there.
-    FormatError
-        If they are not what they should be.
-    """
-
-    def __init__(self, filename: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> None:
-        if mode not in ("r", "r+"):
-            raise InvalidInputError(f"mode {mode!r} is not known; it is 'r' (read only) or 'r+'")
-        path_xml = find_xml(Path(filename))
-        data = read_xml(path_xml)
-        self.filename_xml = str(path_xml)
-        self.filename_h5 = str(pixel_path(path_xml, data))
-        self.mode = mode
-        self._dataset: Dataset | None = Dataset(path_xml, data)
-        self._backed_up = False
-        counts = self.get_attribute_count()
-        self.ntimes, self.nilluminations, self.nchannels, self.ntiles, self.nangles = counts
-        self.nsetups = len(data.setups)
-        self.compression = None
-        self.dtypes_supported = self._open.container.card.pixel_types
-
-    @property
-    def _open(self) -> Dataset:
-        if self._dataset is None:
-            raise ClosedError(f"the editor of {self.filename_xml} has been finalized; open a new one")
-        return self._dataset
-
-    @property
-    def _file_object_h5(self) -> Any:
-        if self._dataset is None:
-            return None
-        return getattr(self._dataset.container, "file", None)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Pixel type of the first view."""
-        return next(self._open.views()).dtype
-
-    @property
-    def nlevels(self) -> int:
-        """How many levels the first setup has."""
-        return len(self._open.container.factors(self._open.setups[0]))
-
-    def get_attribute_count(self) -> tuple[int, int, int, int, int]:
-        """Return how many (time points, illuminations, channels, tiles, angles) there are."""
-        data = self._open.spimdata
-        illuminations, channels, tiles, angles = (len(_attribute_ids(data, name)) for name in ATTRIBUTES)
-        return len(data.timepoints.ids), illuminations, channels, tiles, angles
-
-    def read_view(
-        self,
-        time: int = 0,
-        illumination: int = 0,
-        channel: int = 0,
-        tile: int = 0,
-        angle: int = 0,
-        ilevel: int = 0,
-        z: int | None = None,
-    ) -> NDArray[Any]:
-        """Return the pixels of a view (z, y, x), or of one of its planes (y, x).
-
-        Parameters
-        ----------
-        time, illumination, channel, tile, angle
-            Ids, as the XML has them.
-        ilevel
-            Level of the pyramid; 0 is the full resolution.
-        z
-            One plane of the level, counted from 0.
-
-        Raises
-        ------
-        MissingKeyError
-            If the view is missing, or has no such level.
-        OutOfRangeError
-            If there is no such time point, attribute id or plane.
-        """
-        view = self._view(time, illumination, channel, tile, angle)
-        if not 0 <= ilevel < view.n_levels:
-            raise MissingKeyError(
-                f"there is no level {ilevel}; the view has the levels 0 to {view.n_levels - 1}"
-            )
-        level = view.level(ilevel)
-        if z is None:
-            return level[...]
-        if not 0 <= z < level.shape[0]:
-            raise _plane_error(z, level.shape[0])
-        return level[int(z)]
-
-    def get_view_property(
-        self,
-        key: Literal["voxel_size", "view_shape"],
-        illumination: int = 0,
-        channel: int = 0,
-        tile: int = 0,
-        angle: int = 0,
-    ) -> tuple[float, ...]:
-        """Return the voxel size or the shape of a setup, (x, y, z).
-
-        Raises
-        ------
-        InvalidInputError
-            If another key is asked for.
-        OutOfRangeError
-            If there is no such attribute id.
-        MissingKeyError
-            If no setup has these attributes.
-        """
-        if key not in ("voxel_size", "view_shape"):
-            raise InvalidInputError(f"{key!r} is not known; ask for 'voxel_size' or 'view_shape'")
-        setup = self._setup(illumination, channel, tile, angle)
-        if key == "voxel_size":
-            return (1.0, 1.0, 1.0) if setup.voxel_size is None else setup.voxel_size.size_xyz
-        if setup.size_xyz is None:
-            raise MissingKeyError(
-                f"the XML gives no <size> for setup {setup.id}; read_view(...).shape has it"
-            )
-        return setup.size_xyz
-
-    def read_affine(
-        self,
-        time: int = 0,
-        illumination: int = 0,
-        channel: int = 0,
-        tile: int = 0,
-        angle: int = 0,
-        index: int = 0,
-    ) -> NDArray[np.float64]:
-        """Return a transform of a view as a 3x4 matrix; see `BdvWriter.read_affine`."""
-        view = self._view(time, illumination, channel, tile, angle)
-        return _matrix(view.transforms, index, view.id)
-
-    def append_affine(
-        self,
-        m_affine: ArrayLike | Affine,
-        name_affine: str = "Appended affine transformation using npy2bdv.",
-        time: int = 0,
-        illumination: int = 0,
-        channel: int = 0,
-        tile: int = 0,
-        angle: int = 0,
-    ) -> None:
-        """Put a transform outermost and write the XML at once; see `BdvWriter.append_affine`.
-
-        The first time, the XML as it was is kept as ``NAME.xml~1``.
-
-        Raises
-        ------
-        ReadOnlyError
-            In mode "r".
-        InUseError
-            If the dataset is being recorded: its writer would overwrite the change.
-        """
-        if self.mode == "r":
-            raise ReadOnlyError(f"{self.filename_xml} is open in mode 'r', read only; open it with mode='r+'")
-        view = self._view(time, illumination, channel, tile, angle).id
-        transform = ViewTransform(affine=usable(m_affine), name=name_affine)
-        dataset = self._open
-        known = dataset.spimdata.registrations.get(view, ViewRegistration())
-        changed = replace(known, transforms=(transform, *known.transforms))
-        data = dataset.spimdata.with_registration(view, changed)
-        text = xml.serialise(data)
-        lock = Lock(Path(self.filename_h5))
-        try:
-            if not self._backed_up:
-                keep_backup(dataset.path)
-                self._backed_up = True
-            replace_file(dataset.path, text)
-        finally:
-            lock.release()
-        dataset.spimdata = data
-
-    def finalize(self) -> None:
-        """Close the files; a second call does nothing."""
-        if self._dataset is not None:
-            self._dataset.close()
-            self._dataset = None
-
-    def close(self) -> None:
-        """Close the files; the same as `finalize`."""
-        self.finalize()
-
-    def _setup(self, illumination: int, channel: int, tile: int, angle: int) -> ViewSetup:
-        data = self._open.spimdata
-        wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
-        for name, id_ in wanted.items():
-            known = _attribute_ids(data, name)
-            if id_ not in known:
-                raise OutOfRangeError(f"{name} {id_} is not in this dataset; it has the ids {known}")
-        for setup in data.setups.values():
-            if all(setup.attributes.get(name, 0) == id_ for name, id_ in wanted.items()):
-                return setup
-        raise MissingKeyError(
-            "no setup has "
-            + ", ".join(f"{name} {id_}" for name, id_ in wanted.items())
-            + "; it was never recorded"
-        )
-
-    def _view(self, time: int, illumination: int, channel: int, tile: int, angle: int) -> View:
-        self._open.check_time(time)
-        setup = self._setup(illumination, channel, tile, angle)
-        return self._open.view(time=int(time), setup=setup.id)
-
-
-def _attribute_ids(data: SpimData, name: str) -> list[int]:
-    """Return the ids of an attribute; setups that do not have it count as 0."""
-    group = data.attributes.get(name)
-    used = {setup.attributes.get(name, 0) for setup in data.setups.values()}
-    return sorted(used.union(group.entities if group else ())) or [0]
-
-
-def _plane_error(z: int, size: int) -> Exception:
-    text = f"plane {z} is outside of the level, which has {size} planes, counted from 0"
-    return InvalidInputError(text) if z < 0 else OutOfRangeError(text)
-
-
-def _matrix(transforms: Sequence[ViewTransform], index: int, view: ViewId) -> NDArray[np.float64]:
-    if not 0 <= index < len(transforms):
-        raise OutOfRangeError(
-            f"there is no transform {index} of time {view.time}, setup {view.setup}: it has {len(transforms)}, "
-            "counted from 0 (outermost)"
-        )
-    affine = transforms[index].affine
-    if affine is None:
-        raise InvalidInputError(f"the transform {transforms[index].name!r} is a Java class, not a matrix")
-    return np.asarray(affine)
 
 
 def _numbers(pixels: Any) -> NDArray[Any]:

@@ -1,0 +1,168 @@
+"""The dataset behind `BdvWriter`: a fixed grid of setups, and the h5py file that scripts reach for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from npy2bdv.draft import usable
+from npy2bdv.errors import InvalidInputError
+from npy2bdv.model.affine import Affine
+from npy2bdv.model.spimdata import Camera, ViewId, ViewTransform
+from npy2bdv.writer import DatasetWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from npy2bdv.model.spimdata import SpimData
+    from npy2bdv.storage.base import FormatCard
+    from npy2bdv.stream import ViewStream
+    from npy2bdv.writer import Compression
+
+logger = logging.getLogger(__name__)
+
+
+class ClassicDataset(DatasetWriter):
+    """A dataset as the established interface writes it: a fixed grid of setups, transforms exactly as given."""
+
+    def __init__(
+        self,
+        path_xml: Path,
+        path_h5: Path,
+        *,
+        card: FormatCard,
+        levels: Sequence[Sequence[int]],
+        chunks: Sequence[Sequence[int]],
+        compression: Compression,
+        overwrite: bool,
+        dtype: np.dtype[Any],
+        counts: dict[str, int],
+        max_memory: int,
+    ) -> None:
+        replaced = overwrite and path_h5.exists()
+        super().__init__(
+            path_xml,
+            path_h5,
+            card=card,
+            levels=levels,
+            chunks=chunks,
+            compression=compression,
+            overwrite=overwrite,
+            guarded=(path_h5,),
+            pixel_types=(dtype,),
+            max_memory=max_memory,
+        )
+        if replaced:
+            logger.warning("%s already exists, overwriting.", path_h5)
+        self.camera_name = "default"
+        self._dtype = dtype
+        self._n_setups = math.prod(counts.values())
+        self._last_placed: dict[int, ViewTransform] = {}
+        self._times: dict[int, set[int]] = {}
+        for name, count in counts.items():
+            self.set_labels(name, {id_: str(id_) for id_ in range(count)})
+
+    def declare(
+        self,
+        view: ViewId,
+        shape: tuple[int, int, int],
+        *,
+        attributes: dict[str, int],
+        affine: ViewTransform | None,
+        calibration_xyz: Sequence[float],
+        voxel_size_xyz: Sequence[float],
+        unit: str,
+        exposure_time: float,
+        exposure_unit: str,
+    ) -> ViewStream:
+        """Declare a view, in place of one that was there; what is metadata of the setup is the last given."""
+        calibration = ViewTransform(affine=usable(Affine.scale(calibration_xyz)), name="calibration")
+        known = self.setups.get(view.setup)
+        others = self._times.get(view.setup, set()) - {view.time}
+        if known is not None and others and known.pyramid.shape != shape:
+            raise InvalidInputError(
+                f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup at time point "
+                f"{min(others)}. All time points of a setup must have one shape."
+            )
+        setups = dict(self.setups)
+        setups.pop(view.setup, None)
+        self.setups, before = setups, self.setups
+        try:
+            self.add_setup(
+                id=view.setup,
+                shape=shape,
+                dtype=self._dtype,
+                attributes=attributes,
+                voxel_size_xyz=voxel_size_xyz,
+                unit=unit,
+                exposure_time=exposure_time,
+                exposure_unit=exposure_unit,
+                calibration=None,
+            )
+            if view in self.views:
+                logger.warning("overwriting time point %d, setup %d", view.time, view.setup)
+            placed = affine or self._last_placed.get(view.setup)
+            transforms = (calibration,) if placed is None else (placed, calibration)
+            stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
+        except BaseException:
+            self.setups = before
+            raise
+        self._times.setdefault(view.setup, set()).add(view.time)
+        if affine is not None:
+            self._last_placed[view.setup] = affine
+        return stream
+
+    def describe(self) -> SpimData:
+        """Return what the XML says; setups of the grid that were never written are missing at all times."""
+        data = super().describe()
+        never = set(range(self._n_setups)) - set(self.setups)
+        missing = {ViewId(time, setup) for time in data.timepoints.ids for setup in never}
+        named = {
+            id_: replace(setup, camera=replace(setup.camera or Camera(), name=self.camera_name))
+            for id_, setup in data.setups.items()
+        }
+        return replace(data, setups=named, missing=(data.missing or frozenset()) | missing)
+
+
+class FileProxy:
+    """What scripts reach as ``writer._file_object_h5``: the h5py file, complete as far as it was written.
+
+    Scripts that flush it now and then may do so whatever the format is.
+    """
+
+    def __init__(self, writer: DatasetWriter) -> None:
+        self._writer = writer
+
+    def flush(self) -> None:
+        """Make a checkpoint: what has come so far survives a kill of the process."""
+        self._writer.checkpoint()
+
+    def __getitem__(self, name: str) -> Any:
+        self._writer.store()
+        return self._file[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __bool__(self) -> bool:
+        return not self._writer.closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    @property
+    def _file(self) -> Any:
+        file = getattr(self._writer.container, "file", None)
+        if file is None:
+            raise InvalidInputError(
+                f"{self._writer.path_pixels} is no HDF5 file; there is no h5py object for {self._writer.card.name}"
+            )
+        return file
