@@ -33,6 +33,7 @@ FLOORS = {
     "checkpoints": 3,
     "stream": 3,
     "writer": 3,
+    "create": 3,
     "sources": 3,
     "sample": 3,
     "export": 3,
@@ -49,6 +50,8 @@ FLOORS = {
 # Inside a floor only these.
 SIDEWAYS = {
     ("dataset", "view"),
+    ("create", "engine"),
+    ("create", "writer"),
     ("writer", "checkpoints"),
     ("writer", "draft"),
     ("writer", "engine"),
@@ -238,7 +241,7 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
             "floor 1 imports dataset",
         ),
         ("downsample", "from npy2bdv.model.pyramid import Pyramid", "neighbours"),
-        ("dataset", "from npy2bdv.writer import create", "neighbours"),
+        ("dataset", "from npy2bdv.create import create", "neighbours"),
         ("dataset", "from npy2bdv.engine import Engine", "neighbours"),
         ("resave", "from npy2bdv.npy2bdv import BdvWriter", "floor 4.5 imports npy2bdv of floor 5"),
         ("editor", "from npy2bdv.resave import resave", "floor 4 imports resave"),
@@ -248,7 +251,7 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
         ("dataset", "from h5py import File", "h5py lives in"),
         ("xml", "import requests", "no home"),
         ("writer", "import npy2bdv", "the package that it is in"),
-        ("", "from npy2bdv.writer import create", "when it is imported"),
+        ("", "from npy2bdv.create import create", "when it is imported"),
     ],
 )
 def test_a_wrong_import_is_found(module: str, source: str, wrong: str) -> None:
@@ -264,7 +267,7 @@ def test_a_wrong_import_is_found(module: str, source: str, wrong: str) -> None:
         ("storage.hdf5", "import h5py\nfrom npy2bdv.storage.codecs import deflate"),
         ("draft", "if TYPE_CHECKING:\n    from npy2bdv.dataset import View"),
         ("cli.convert", "from npy2bdv.resave import resave\nimport rich.progress"),
-        ("", "if TYPE_CHECKING:\n    from npy2bdv.writer import create"),
+        ("", "if TYPE_CHECKING:\n    from npy2bdv.create import create"),
     ],
 )
 def test_a_right_import_is_let_through(module: str, source: str) -> None:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from npy2bdv.create import create
     from npy2bdv.dataset import Dataset, open  # noqa: A004
     from npy2bdv.downsample import downsample
     from npy2bdv.engine import Stats
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
     from npy2bdv.view import Level, View
-    from npy2bdv.writer import DatasetWriter, create
+    from npy2bdv.writer import DatasetWriter
 
 _HOMES = {
     "Affine": "model.affine",
@@ -43,7 +44,7 @@ _HOMES = {
     "ViewId": "model.spimdata",
     "ViewStream": "stream",
     "ViewTransform": "model.spimdata",
-    "create": "writer",
+    "create": "create",
     "downsample": "downsample",
     "export": "export",
     "open": "dataset",

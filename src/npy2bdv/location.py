@@ -19,15 +19,16 @@ from npy2bdv.model.spimdata import (
     SplitLoader,
     StackLoader,
 )
-from npy2bdv.storage import FORMATS, READABLE, open_container
+from npy2bdv.storage import FORMATS, READABLE, card_of, open_container
 from npy2bdv.storage.fence import Fence
 from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
 
     from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
-    from npy2bdv.storage.base import FormatName, Pixels
+    from npy2bdv.storage.base import FormatCard, FormatName, Pixels
     from npy2bdv.storage.tiff import TiffImage
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
@@ -45,6 +46,42 @@ def suffix_of(path: Path) -> tuple[FormatName | None, str]:
             if name.lower().endswith(suffix) and len(name) > len(suffix):
                 return format_name, name[-len(suffix) :]
     return None, path.suffix.lower()
+
+
+def dataset_paths(
+    path: str | os.PathLike[str],
+    format: FormatName | None = None,  # noqa: A002
+    zarr_version: int | None = None,
+) -> tuple[Path, Path, FormatCard]:
+    """Return the paths of XML and pixels of a dataset that is named by either, and the card of its format.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name has another suffix, or the format is not known.
+    """
+    path = Path(path)
+    if "\\" in path.name:
+        raise InvalidInputError(
+            f"{path.name!r} has a backslash, which programs take for the end of a folder's name: write '/' between "
+            "folders, and leave it out of names"
+        )
+    named, suffix = suffix_of(path)
+    asked = f"format={format!r}" if format is not None else f"zarr_version={zarr_version!r}"
+    if format is None and zarr_version is not None:
+        format = "omezarr"  # noqa: A001
+    card = card_of(format or named or "hdf5", zarr_version)
+    if suffix == ".xml":
+        return path, path.with_suffix(card.suffixes[0]), card
+    if named is None:
+        raise InvalidInputError(
+            f"{path.name!r} names no dataset: give the XML (NAME.xml) or the pixels (NAME{card.suffixes[0]})"
+        )
+    if named != card.name:
+        raise InvalidInputError(
+            f"{path.name!r} is a name for the format {named!r}, and {asked} was asked for: leave one out"
+        )
+    return path.with_name(path.name[: -len(suffix)] + ".xml"), path, card
 
 
 def find_xml(path: Path) -> Path:

@@ -17,13 +17,13 @@ from npy2bdv import dataset, xml
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, WriteError
-from npy2bdv.location import suffix_of
+from npy2bdv.location import dataset_paths, suffix_of
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId
 from npy2bdv.sources import open_source
 from npy2bdv.storage import remove_container, replace_container
 from npy2bdv.storage.journal import Lock, remove_leftovers
 from npy2bdv.storage.save import keep_backup, replace_file
-from npy2bdv.writer import DatasetWriter, dataset_paths
+from npy2bdv.writer import DatasetWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -86,7 +86,7 @@ class _Speed:
 
 def _write(path: Path, recording: Recording, views: list[SampleView]) -> _Speed:
     """Write all views, those of the first time point as stacks, later ones plane by plane."""
-    from npy2bdv.writer import create
+    from npy2bdv.create import create
 
     speed = _Speed()
     raw_path = path.with_name("raw-write.tmp")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npy2bdv.create import create
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, NotFoundError, QueueFull, WriteError
 from npy2bdv.sample import Recording
 from npy2bdv.storage import card_of
 from npy2bdv.storage.base import RAW
-from npy2bdv.writer import create
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,12 +19,11 @@ from npy2bdv.errors import (
     NotFoundError,
     OutOfRangeError,
 )
-from npy2bdv.location import pixel_path, read_xml
+from npy2bdv.location import dataset_paths, pixel_path, read_xml
 from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
 from npy2bdv.npy2bdv.recording import ClassicDataset, FileProxy
 from npy2bdv.storage import READABLE
-from npy2bdv.writer import dataset_paths
 
 if TYPE_CHECKING:
     import os
