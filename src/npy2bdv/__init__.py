@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from npy2bdv.create import create
     from npy2bdv.dataset import Dataset, open  # noqa: A004
     from npy2bdv.downsample import downsample
+    from npy2bdv.editor import Editor, edit
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.export import export
@@ -36,6 +37,7 @@ _HOMES = {
     "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
+    "Editor": "editor",
     "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
@@ -46,6 +48,7 @@ _HOMES = {
     "ViewTransform": "model.spimdata",
     "create": "create",
     "downsample": "downsample",
+    "edit": "editor",
     "export": "export",
     "open": "dataset",
     "recover": "recover",
@@ -60,6 +63,7 @@ __all__ = [
     "Box",
     "Dataset",
     "DatasetWriter",
+    "Editor",
     "Level",
     "QueueFull",
     "RecoveredView",
@@ -70,6 +74,7 @@ __all__ = [
     "ViewTransform",
     "create",
     "downsample",
+    "edit",
     "export",
     "npy2bdv",
     "open",

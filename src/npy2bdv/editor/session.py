@@ -1,0 +1,406 @@
+"""One session of edits: what was asked is collected, shown, and then done at once, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from npy2bdv import xml
+from npy2bdv.editor.selection import Selector
+from npy2bdv.errors import (
+    ClosedError,
+    ExistsError,
+    FormatError,
+    InUseError,
+    InvalidInputError,
+    NotFoundError,
+    WriteError,
+)
+from npy2bdv.handle import Handle
+from npy2bdv.location import find_xml, pixel_path
+from npy2bdv.storage import READABLE
+from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from npy2bdv.model.spimdata import SpimData, ViewId, ViewRegistration
+
+logger = logging.getLogger(__name__)
+
+_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What is about to be written: the XML, what it says now and what it will say, and its new text."""
+
+    path: Path
+    before: SpimData
+    after: SpimData
+    text: bytes
+
+
+class Work(Protocol):
+    """What a commit has to do beside the XML, staged together with the change of the XML that belongs to it.
+
+    `prepare` of all works comes first and leaves the dataset as it is in the eyes of everybody who reads it; then the
+    XML is replaced; then `finish` of all works brings the rest. Where something fails before the XML is replaced,
+    `undo` takes back what was prepared.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes will be written."""
+        ...
+
+    def prepare(self, commit: Commit) -> None:
+        """Write what has to be there before the XML names it, beside what is there."""
+        ...
+
+    def finish(self) -> None:
+        """Do what remains once the XML has been replaced."""
+        ...
+
+    def undo(self) -> None:
+        """Take back what `prepare` did, also if it failed half-way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a commit would do.
+
+    Attributes
+    ----------
+    changes
+        A line for each edit.
+    path
+        The XML that will be replaced.
+    xml_nbytes
+        Size of its new text; 0 where nothing changes.
+    pixel_nbytes
+        About how many bytes are written beside the XML: pixels, and what describes them.
+    """
+
+    changes: tuple[str, ...]
+    path: Path
+    xml_nbytes: int = 0
+    pixel_nbytes: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes will be written in all."""
+        return self.xml_nbytes + self.pixel_nbytes
+
+    def __str__(self) -> str:
+        """Show it for reading."""
+        if not self.changes:
+            return f"{self.path.name}: nothing will change"
+        shown = list(self.changes[:_LINES])
+        if len(self.changes) > _LINES:
+            shown.append(f"... and {len(self.changes) - _LINES} more")
+        written = f"{self.xml_nbytes} bytes of XML"
+        if self.pixel_nbytes:
+            written += f", about {self.pixel_nbytes} bytes of pixels and of what describes them"
+        return "\n".join((f"{self.path.name}, to be changed:", *(f"  {line}" for line in shown), written))
+
+
+class Session(Handle):
+    """Edits of one dataset, collected until `commit`. Parts of `Editor` are built on it.
+
+    Every edit ends in `_stage` (or, where only transforms change, in `_stage_registrations`), which takes it whole:
+    the dataset as it is to be, a line for the preview, and what there is to do beside the XML.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = find_xml(path)
+        self._lock: Lock | None = None
+        self._backed_up = False
+        self._read()
+        pixels = self._pixel_path()
+        inside = pixels is not None and pixels.resolve().is_relative_to(self.path.parent.resolve())
+        self._lock = Lock(pixels if pixels is not None and inside else self.path)
+        try:
+            self._read()  # the dataset may have changed up to now
+            if pixels is not None and journal_path(pixels).is_file():
+                raise FormatError(
+                    f"{self.path}: its recording was interrupted, and is to be mended before it is edited: "
+                    f"npy2bdv recover {self.path}"
+                )
+        except BaseException:
+            self._release()
+            raise
+
+    def _read(self) -> None:
+        """Take what the XML says now."""
+        text = self.path.read_bytes()
+        self._digest = _digest(text)
+        self._saved = self._data = xml.parse(text, source=str(self.path))
+        self._exposed = True
+        """Whether somebody else may hold `_data`, so that its mapping of registrations must not change."""
+        self._changes: list[str] = []
+        self._works: dict[Hashable, Work] = {}
+        self._selector = Selector()
+
+    def _pixel_path(self) -> Path | None:
+        """Return where the pixels lie; None where they are not there, or not in one place."""
+        if not isinstance(self._data.loader, READABLE):
+            return None
+        try:
+            return pixel_path(self.path, self._data)
+        except (NotFoundError, FormatError):
+            return None
+
+    # -- what is collected -------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> SpimData:
+        """The dataset as it will be: all edits so far are in it."""
+        self._check_open()
+        self._exposed = True
+        return self._data
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._changes)
+
+    def _select(self, where: Mapping[str, object]) -> tuple[ViewId, ...]:
+        """Return the views that are asked for, missing ones left out."""
+        self._check_open()
+        return self._selector.views(self._data, where)
+
+    def _select_setups(self, where: Mapping[str, object]) -> tuple[int, ...]:
+        """Return the setups that are asked for."""
+        self._check_open()
+        return self._selector.setups(self._data, where)
+
+    def _stage(self, data: SpimData, line: str, *, works: Mapping[Hashable, Work] | None = None) -> None:
+        """Take an edit.
+
+        Parameters
+        ----------
+        data
+            The dataset as it is to be.
+        line
+            What the preview says of the edit.
+        works
+            What is to do beside the XML, by a key; a work replaces an earlier one of the same key.
+        """
+        self._check_open()
+        self._data = data
+        self._exposed = True
+        self._changes.append(line)
+        self._works.update(works or {})
+
+    def _stage_registrations(self, changes: Mapping[ViewId, ViewRegistration], line: str) -> None:
+        """Take an edit of nothing but the registrations of some views, at a cost that does not depend on the others."""
+        self._check_open()
+        if self._exposed:
+            self._data = replace(self._data, registrations=dict(self._data.registrations))
+            self._exposed = False
+        known = self._data.registrations
+        assert isinstance(known, dict)
+        known.update(changes)
+        self._changes.append(line)
+
+    # -- what becomes of it ------------------------------------------------------------------------------
+
+    def preview(self) -> Preview:
+        """Return what `commit` would do: a line for each edit, and how many bytes would be written."""
+        self._check_open()
+        return Preview(
+            changes=tuple(self._changes),
+            path=self.path,
+            xml_nbytes=len(xml.serialise(self._data)) if self._changes else 0,
+            pixel_nbytes=sum(work.nbytes for work in self._works.values()),
+        )
+
+    def discard(self) -> None:
+        """Forget all edits since the last commit. Nothing on disk changes."""
+        self._check_open()
+        self._data = self._saved
+        self._exposed = True
+        self._changes, self._works = [], {}
+
+    def commit(self) -> None:
+        """Bring all edits to the disk, at once. Without edits nothing is written.
+
+        The XML as it was before the first commit of the session is kept as ``NAME.xml~1``, earlier ones up to ``~5``.
+
+        Raises
+        ------
+        InUseError
+            If another program has changed the XML since it was read.
+        WriteError
+            If it cannot be written: the disk is full, the folder is read only. The dataset is as it was, and the
+            edits are kept: `commit` may be called again.
+        """
+        self._check_open()
+        if not self._changes:
+            return
+        commit = Commit(path=self.path, before=self._saved, after=self.data, text=xml.serialise(self._data))
+        self._check_unchanged()
+        begun: list[Work] = []
+        try:
+            for work in self._works.values():
+                begun.append(work)
+                work.prepare(commit)
+            self._save(commit.text)
+        except BaseException:
+            for work in reversed(begun):
+                work.undo()
+            raise
+        self._saved, self._digest = commit.after, _digest(commit.text)
+        works, self._works, self._changes = self._works, {}, []
+        for work in works.values():
+            work.finish()
+
+    def save_as(self, path: str | os.PathLike[str]) -> Path:
+        """Write the dataset with all edits so far as another XML over the same pixels, beside the first.
+
+        The first XML stays as it is, and the session goes on with it: the edits are discarded.
+
+        Parameters
+        ----------
+        path
+            The new XML, in the same folder; paths in an XML are relative to it.
+
+        Returns
+        -------
+        path
+            The new XML.
+
+        Raises
+        ------
+        ExistsError
+            If it is there already.
+        InvalidInputError
+            If it lies in another folder or is no XML, or edits were made that change more than the XML.
+        """
+        self._check_open()
+        other = (
+            self.path.with_name(os.fspath(path)) if os.sep not in os.fspath(path) else type(self.path)(path)
+        )
+        if other.suffix.lower() != ".xml" or other.resolve().parent != self.path.resolve().parent:
+            raise InvalidInputError(
+                f"{other} is no XML beside {self.path}; the paths in it are relative to its folder: choose another "
+                f"name NAME.xml in {self.path.parent}"
+            )
+        if other.exists():
+            raise ExistsError(f"{other} already exists; choose another name, or remove it first")
+        if self._works:
+            raise InvalidInputError(
+                "some of these edits change the pixels or what is stored with them, which both XMLs would share; "
+                "commit them first"
+            )
+        text = xml.serialise(self._data)
+        try:
+            replace_file(other, text)
+        except OSError as error:
+            raise WriteError(f"{other} cannot be written ({error})") from error
+        self.discard()
+        return other
+
+    def _check_unchanged(self) -> None:
+        """Refuse to overwrite what another program, which knows nothing of our lock, has written."""
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"{self.path} has been removed or renamed since it was opened; put it back, then commit again"
+            ) from None
+        if _digest(text) != self._digest:
+            raise InUseError(
+                f"{self.path} has been changed by another program since it was opened; nothing was written: open it "
+                "again, and edit what it is now"
+            )
+
+    def _save(self, text: bytes) -> None:
+        try:
+            remove_temporaries(self.path)
+            if not self._backed_up:
+                keep_backup(self.path)
+                self._backed_up = True
+            written = replace_file(self.path, text)
+        except OSError as error:
+            raise WriteError(
+                f"{self.path} cannot be written ({error}); it is as it was, and the edits are kept"
+            ) from error
+        if written != self.path:
+            raise WriteError(
+                f"{self.path} is held by another program and is as it was; what it was to be lies in {written.name}: "
+                "close the dataset there, then commit again"
+            )
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the session. Edits that were not committed are forgotten, with a warning. A second call does nothing."""
+        if self._lock is None:
+            return
+        n_changes = len(self._changes)
+        self.discard()
+        self._release()
+        if n_changes:
+            logger.warning("%s was closed, and %d edits were not committed", self.path, n_changes)
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _check_open(self) -> None:
+        if self._lock is None:
+            raise ClosedError(
+                f"the session that edits {self.path} is closed; open a new one: npy2bdv.edit(...)"
+            )
+
+    def __enter__(self) -> Self:
+        """Edit in a block: at its end everything is committed, or, after an exception, nothing."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or discard after an exception; then close."""
+        if self._lock is None:
+            return
+        try:
+            if error is None:
+                self.commit()
+        finally:
+            self.discard()
+            self.close()
+
+    def __del__(self) -> None:
+        """Warn of a session that was neither committed nor closed."""
+        if getattr(self, "_lock", None) is not None:
+            warnings.warn(
+                f"the session that edits {self.path} was not closed",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self._release()
+
+    def __repr__(self) -> str:
+        """Show the path and how much there is to commit."""
+        state = "closed" if self._lock is None else f"{len(self._changes)} edits to commit"
+        return f"<{type(self).__name__} {self.path.name}: {state}>"
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).digest()
