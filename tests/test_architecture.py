@@ -27,6 +27,7 @@ FLOORS = {
     "view": 3,
     "dataset": 3,
     "draft": 3,
+    "setups": 3,
     "engine": 3,
     "rows": 3,
     "carry": 3,
@@ -51,6 +52,8 @@ FLOORS = {
 SIDEWAYS = {
     ("dataset", "view"),
     ("create", "engine"),
+    ("draft", "setups"),
+    ("writer", "setups"),
     ("create", "writer"),
     ("writer", "checkpoints"),
     ("writer", "draft"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from npy2bdv.draft import Chunks, Levels
     from npy2bdv.engine import Stats
+    from npy2bdv.setups import Chunks, Levels
     from npy2bdv.storage.base import FormatName
     from npy2bdv.writer import Compression
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.dataset import Dataset, View
-    from npy2bdv.draft import Chunks, Levels
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.model.spimdata import SpimData
+    from npy2bdv.setups import Chunks, Levels
     from npy2bdv.sources import Source
     from npy2bdv.sources.arrays import ArrayLike
     from npy2bdv.storage.base import FormatName

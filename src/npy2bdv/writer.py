@@ -20,7 +20,7 @@ import numpy as np
 
 from npy2bdv import xml
 from npy2bdv.checkpoints import Clock, Safety, wait_for
-from npy2bdv.draft import Draft, DraftSetup, view_transforms
+from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
 from npy2bdv.errors import (
     ClosedError,
@@ -33,6 +33,7 @@ from npy2bdv.errors import (
 from npy2bdv.handle import Handle
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
+from npy2bdv.setups import DraftSetup, pyramid_of, view_transforms
 from npy2bdv.storage import (
     FORMATS,
     check_installed,
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from npy2bdv.draft import Chunks, Levels, Transforms
     from npy2bdv.model.pyramid import Zyx
+    from npy2bdv.setups import Chunks, Levels, Transforms
     from npy2bdv.storage.base import Codec, FormatCard, LevelArray
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class DatasetWriter(Draft, Handle):
             )
         # all that can be wrong is found before anything on disk changes
         for dtype in pixel_types:
-            self.card.check(self.pyramid_of((1, 1, 1), None, self._levels, self._chunks), dtype)
+            self.card.check(pyramid_of((1, 1, 1), None, self._levels, self._chunks), dtype)
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         for path in guarded:
@@ -427,7 +428,7 @@ class DatasetWriter(Draft, Handle):
         self._streams.update({view: self._reopened(view, None) for view in empty})
 
     def _with_levels(self, known: DraftSetup, levels: Levels, chunks: Chunks) -> DraftSetup:
-        more = self.pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
+        more = pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
         pyramid = Pyramid(
             shape=known.pyramid.shape,
             factors=known.pyramid.factors + more.factors,

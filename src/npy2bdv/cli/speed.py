@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npy2bdv.create import create
-from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, NotFoundError, QueueFull, WriteError
 from npy2bdv.sample import Recording
+from npy2bdv.setups import pyramid_of
 from npy2bdv.storage import card_of
 from npy2bdv.storage.base import RAW
 
@@ -102,7 +102,7 @@ class Settings:
     def pyramid(self, n_planes: int) -> Pyramid:
         """Return the levels of a view of so many planes."""
         chunks = self.card.default_chunk if self.chunks is None else self.chunks
-        return Draft.pyramid_of((n_planes, *self.frame_shape), None, self.levels, chunks)
+        return pyramid_of((n_planes, *self.frame_shape), None, self.levels, chunks)
 
     def with_levels(self, n_frames: int) -> Settings:
         """Return the settings with the levels that "auto" means for a recording of so many frames."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from npy2bdv import xml
 from npy2bdv.dataset import Dataset
-from npy2bdv.draft import usable
 from npy2bdv.errors import (
     ClosedError,
     InvalidInputError,
@@ -19,6 +18,7 @@ from npy2bdv.errors import (
 from npy2bdv.location import find_xml, pixel_path, read_xml
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewRegistration, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
+from npy2bdv.setups import usable
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, replace_file
 

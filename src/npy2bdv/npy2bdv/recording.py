@@ -7,10 +7,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from npy2bdv.draft import usable
 from npy2bdv.errors import InvalidInputError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import Camera, ViewId, ViewTransform
+from npy2bdv.setups import usable
 from npy2bdv.writer import DatasetWriter
 
 if TYPE_CHECKING:

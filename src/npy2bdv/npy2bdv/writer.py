@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv.draft import usable
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import (
     InvalidInputError,
@@ -23,6 +22,7 @@ from npy2bdv.location import dataset_paths, pixel_path, read_xml
 from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
 from npy2bdv.npy2bdv.recording import ClassicDataset, FileProxy
+from npy2bdv.setups import usable
 from npy2bdv.storage import READABLE
 
 if TYPE_CHECKING:
