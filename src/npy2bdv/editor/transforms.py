@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from npy2bdv.draft import usable
 from npy2bdv.editor.session import Session
 from npy2bdv.errors import InvalidInputError, MissingKeyError
 from npy2bdv.model.spimdata import ViewRegistration, ViewTransform
+from npy2bdv.setups import usable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
