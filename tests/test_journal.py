@@ -142,9 +142,13 @@ def test_leftovers_go_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_lock_is_held_once(tmp_path: Path) -> None:
     pixels = tmp_path / "a.h5"
-    lock = Lock(pixels)
-    with pytest.raises(InUseError, match="is being written by another process; wait until it has finished"):
-        Lock(pixels)  # there is no journal that says who
+    (tmp_path / "a.h5.lock").write_text("left by a kill")
+    lock = Lock(pixels, "edited")
+    with pytest.raises(InUseError, match=rf"is being edited by process {os.getpid()} on \S+ since 2"):
+        Lock(pixels)
+    (tmp_path / "a.h5.lock").write_bytes(b"")  # as where Windows lets nobody read it
+    with pytest.raises(InUseError, match="is being written or edited by another process; wait until"):
+        Lock(pixels)
     journal = Journal.of(pixels)
     with pytest.raises(InUseError, match=rf"is being written by process {os.getpid()} on \S+ since 2"):
         Lock(pixels)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from npy2bdv.errors import InvalidInputError, InvalidTypeError
-from npy2bdv.model.affine import Affine
+from npy2bdv.model.affine import Affine, usable
 from npy2bdv.model.pyramid import Pyramid, propose
 from npy2bdv.model.spimdata import ViewSetup, ViewTransform, VoxelSize
 
@@ -121,20 +121,3 @@ def view_transforms(given: Transforms) -> tuple[ViewTransform, ...]:
                     usable(each.affine)
             return tuple(named)
     return (ViewTransform(affine=usable(given), name="manually defined"),)  # type: ignore[arg-type]
-
-
-def usable(matrix: ArrayLike | Affine) -> Affine:
-    """Return a matrix that a user gave as a transform that places pixels.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
-    """
-    affine = Affine.from_array(matrix)
-    if affine.is_singular:
-        raise InvalidInputError(
-            f"the matrix is singular, it would press the image flat: {np.asarray(affine).tolist()}; "
-            "check that no row or column is zero and no axis is given twice"
-        )
-    return affine

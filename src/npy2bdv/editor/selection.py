@@ -23,7 +23,8 @@ class Selector:
     def __init__(self) -> None:
         self._known: tuple[object, object, object] | None = None
         self._by_id: dict[str, dict[int, set[int]]] = {}
-        self._by_label: dict[str, dict[str, set[int]]] = {}
+        self._labels: dict[str, dict[int, str]] = {}
+        self._by_label: dict[str, dict[str, list[int]]] = {}
         self._times: frozenset[int] = frozenset()
         self._setups: list[int] = []
 
@@ -81,7 +82,7 @@ class Selector:
     def ids(self, data: SpimData, attribute: str, value: object) -> list[int]:
         """Return the ids of an attribute that an id or label, or several, name."""
         self._look_up(data)
-        return sorted({id_ for each in _several(value) for id_ in self._ids_of(data, attribute, each)})
+        return sorted({id_ for each in _several(value) for id_ in self._ids_of(attribute, each)})
 
     def _look_up(self, data: SpimData) -> None:
         known = (data.setups, data.attributes, data.timepoints)
@@ -90,7 +91,7 @@ class Selector:
         self._known = known
         self._setups = sorted(data.setups)
         self._times = frozenset(data.timepoints.ids)
-        self._by_id, self._by_label = {}, {}
+        self._by_id, self._by_label, self._labels = {}, {}, {}
         for name in dict.fromkeys((*ATTRIBUTES, *data.attributes)):
             by_id: dict[int, set[int]] = {}
             for setup in data.setups.values():
@@ -98,6 +99,10 @@ class Selector:
                 if entity is not None:
                     by_id.setdefault(entity.id, set()).add(setup.id)
             self._by_id[name] = by_id
+            labels = self._labels[name] = _labels(data, name, by_id)
+            by_label = self._by_label[name] = {}
+            for id_, label in labels.items():
+                by_label.setdefault(label, []).append(id_)
 
     def _find_times(self, data: SpimData, asked: object) -> Sequence[int]:
         ids = data.timepoints.ids
@@ -123,49 +128,38 @@ class Selector:
                 fitting = {
                     setup
                     for each in _several(value)
-                    for id_ in self._ids_of(data, name, each)
+                    for id_ in self._ids_of(name, each)
                     for setup in self._by_id[name].get(id_, ())
                 }
             found = fitting if found is None else found & fitting
         if found is None:
             return self._setups
         if not found:
-            raise MissingKeyError(f"no setup has {_words(given)}; " + self._what_there_is(data, given))
+            raise MissingKeyError(f"no setup has {_words(given)}; " + self._what_there_is(given))
         return sorted(found)
 
-    def _ids_of(self, data: SpimData, name: str, value: object) -> list[int]:
+    def _ids_of(self, name: str, value: object) -> list[int]:
         """Return the ids of an attribute that a label (text) or an id names."""
         if name not in self._by_id:
             raise MissingKeyError(
-                f"there is no attribute {name!r} in this dataset; it has {', '.join(self._by_id)}"
+                f"there is no attribute {name!r} in this dataset; it has {', '.join(self._by_id)}, and views are also "
+                "selected by time, setup or view"
             )
-        labels = self._labels(data, name)
-        found = (
-            [id_ for id_, label in labels.items() if label == value]
-            if isinstance(value, str)
-            else [id_ for id_ in [_index(value, name)] if id_ in labels]
-        )
+        if isinstance(value, str):
+            found = self._by_label[name].get(value, [])
+        else:
+            found = [id_ for id_ in [_index(value, name)] if id_ in self._labels[name]]
         if not found:
-            raise MissingKeyError(
-                f"{name}={value!r} selects nothing; " + self._what_there_is(data, {name: value})
-            )
+            raise MissingKeyError(f"{name}={value!r} selects nothing; {self._what_there_is({name: value})}")
         return found
 
-    def _labels(self, data: SpimData, name: str) -> dict[int, str]:
-        group = data.attributes.get(name)
-        entities = group.entities if group is not None else {}
-        return {
-            id_: str(id_) if id_ not in entities or (label := entities[id_].name) is None else label
-            for id_ in sorted({*self._by_id[name], *entities})
-        }
-
-    def _what_there_is(self, data: SpimData, names: Iterable[str]) -> str:
+    def _what_there_is(self, names: Iterable[str]) -> str:
         parts = []
         for name in names:
             if name == "setup":
                 parts.append(f"setups: {_some(self._setups)}")
                 continue
-            labels = [f"{id_} {label!r}" for id_, label in self._labels(data, name).items()]
+            labels = [f"{id_} {label!r}" for id_, label in self._labels[name].items()]
             more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN else ""
             parts.append(f"{name}: {', '.join(labels[:_SHOWN])}{more}")
         return "the dataset has " + "; ".join(parts)
@@ -176,6 +170,16 @@ class Selector:
                 f"there is no view of time point {view.time}, setup {view.setup}; the dataset has "
                 f"{_some(data.timepoints.ids)} as time points and {_some(self._setups)} as setups"
             )
+
+
+def _labels(data: SpimData, name: str, used: Iterable[int]) -> dict[int, str]:
+    """Return the labels of an attribute by id; what has no name is called by its id."""
+    group = data.attributes.get(name)
+    entities = group.entities if group is not None else {}
+    return {
+        id_: str(id_) if id_ not in entities or (label := entities[id_].name) is None else label
+        for id_ in sorted({*used, *entities})
+    }
 
 
 def _views_of(value: object) -> list[ViewId]:

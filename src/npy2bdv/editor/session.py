@@ -27,7 +27,7 @@ from npy2bdv.storage.journal import Lock, journal_path
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -53,8 +53,8 @@ class Work(Protocol):
     """What a commit has to do beside the XML, staged together with the change of the XML that belongs to it.
 
     `prepare` of all works comes first and leaves the dataset as it is in the eyes of everybody who reads it; then the
-    XML is replaced; then `finish` of all works brings the rest. Where something fails before the XML is replaced,
-    `undo` takes back what was prepared.
+    XML is replaced; then `finish` of all works, in reverse order, brings the rest. Where something fails before the XML
+    is replaced, `undo` takes back what was prepared.
     """
 
     @property
@@ -127,10 +127,10 @@ class Session(Handle):
         self._backed_up = False
         self._read()
         pixels = self._pixel_path()
-        inside = pixels is not None and pixels.resolve().is_relative_to(self.path.parent.resolve())
-        self._lock = Lock(pixels if pixels is not None and inside else self.path)
+        self._lock = Lock(self._own_pixels() or self.path, "edited")
         try:
-            self._read()  # the dataset may have changed up to now
+            if _digest(self.path.read_bytes()) != self._digest:  # somebody was faster
+                self._read()
             if pixels is not None and journal_path(pixels).is_file():
                 raise FormatError(
                     f"{self.path}: its recording was interrupted, and is to be mended before it is edited: "
@@ -159,6 +159,15 @@ class Session(Handle):
             return pixel_path(self.path, self._data)
         except (NotFoundError, FormatError):
             return None
+
+    def _own_pixels(self) -> Path | None:
+        """Return where the pixels lie, if they are there and below the folder of the XML.
+
+        Nothing is written in other folders, not even a lock.
+        """
+        pixels = self._pixel_path()
+        inside = pixels is not None and pixels.resolve().is_relative_to(self.path.parent.resolve())
+        return pixels if inside else None
 
     # -- what is collected -------------------------------------------------------------------------------
 
@@ -262,7 +271,7 @@ class Session(Handle):
             raise
         self._saved, self._digest = commit.after, _digest(commit.text)
         works, self._works, self._changes = self._works, {}, []
-        for work in works.values():
+        for work in reversed(works.values()):
             work.finish()
 
     def save_as(self, path: str | os.PathLike[str]) -> Path:
@@ -400,6 +409,16 @@ class Session(Handle):
         """Show the path and how much there is to commit."""
         state = "closed" if self._lock is None else f"{len(self._changes)} edits to commit"
         return f"<{type(self).__name__} {self.path.name}: {state}>"
+
+
+def views_in_words(views: Sequence[ViewId]) -> str:
+    """Say which views these are, in a few words."""
+    first, last = views[0], views[-1]
+    if len(views) == 1:
+        return f"time {first.time}, setup {first.setup}"
+    return (
+        f"{len(views)} views, time {first.time}, setup {first.setup} to time {last.time}, setup {last.setup}"
+    )
 
 
 def _digest(text: bytes) -> bytes:

@@ -54,7 +54,8 @@ class Affine:
         Parameters
         ----------
         array
-            3x4, or 4x4 with the last row 0 0 0 1, or an `Affine`.
+            3x4, or 4x4 with the last row 0 0 0 1, or an `Affine`, or what gives a 3x3 or 4x4 matrix by
+            ``as_matrix()``, as a single rotation of ``scipy.spatial.transform`` does.
 
         Raises
         ------
@@ -62,6 +63,10 @@ class Affine:
             If the shape or the last row is another, or a value is NaN, infinite or not a real number.
         """
         wanted = "give 3x4 numbers, or 4x4 with the last row 0 0 0 1"
+        if hasattr(array, "as_matrix"):
+            array = np.asarray(array.as_matrix())
+            if array.shape == (3, 3):
+                array = np.column_stack((array, np.zeros(3)))
         try:
             matrix = np.asarray(array)
         except ValueError:
@@ -346,6 +351,23 @@ def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
     """
     x, y, z = _three_counts(size_xyz, "size of a volume")
     return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
+
+
+def usable(matrix: "ArrayLike | Affine") -> Affine:
+    """Return a matrix that a user gave as a transform that places pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
+    """
+    affine = Affine.from_array(matrix)
+    if affine.is_singular:
+        raise InvalidInputError(
+            f"the matrix is singular, it would press the image flat: {np.asarray(affine).tolist()}; "
+            "check that no row or column is zero and no axis is given twice"
+        )
+    return affine
 
 
 def _number(axis: Axis) -> int:

@@ -16,9 +16,9 @@ from npy2bdv.errors import (
     ReadOnlyError,
 )
 from npy2bdv.location import find_xml, pixel_path, read_xml
+from npy2bdv.model.affine import usable
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewRegistration, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
-from npy2bdv.setups import usable
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, replace_file
 

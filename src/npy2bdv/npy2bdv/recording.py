@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.model.affine import Affine
+from npy2bdv.model.affine import Affine, usable
 from npy2bdv.model.spimdata import Camera, ViewId, ViewTransform
-from npy2bdv.setups import usable
 from npy2bdv.writer import DatasetWriter
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from npy2bdv.errors import (
     OutOfRangeError,
 )
 from npy2bdv.location import dataset_paths, pixel_path, read_xml
+from npy2bdv.model.affine import usable
 from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
 from npy2bdv.npy2bdv.recording import ClassicDataset, FileProxy
-from npy2bdv.setups import usable
 from npy2bdv.storage import READABLE
 
 if TYPE_CHECKING:

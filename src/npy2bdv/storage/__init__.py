@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from npy2bdv.model.spimdata import ImageLoader
-    from npy2bdv.storage.base import Codec, Container, FormatCard, FormatName
+    from npy2bdv.model.spimdata import ImageLoader, ViewId
+    from npy2bdv.storage.base import Annotation, Codec, Container, FormatCard, FormatName
     from npy2bdv.storage.fence import Fence
 
 FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD, "omezarr": omezarr.CARD_V2}
@@ -77,6 +77,24 @@ _REPLACEABLE: Mapping[FormatName, Callable[[Path], bool]] = {
     "n5": n5.is_container,
     "omezarr": omezarr.is_container,
 }
+
+
+def annotated(
+    loader: ImageLoader | None, path: Path, said: Mapping[ViewId, Annotation]
+) -> dict[str, bytes | None]:
+    """Return new texts of the small files that say something of views beside their pixels.
+
+    Returns
+    -------
+    texts
+        By key, for a `FileStore` at `path`; None where a file has to be removed. Nothing where there is no such
+        file, as beside HDF5.
+    """
+    if isinstance(loader, N5Loader):
+        return n5.annotated(path, said)
+    if isinstance(loader, OmeZarrLoader):
+        return omezarr.annotated(path, loader.groups, said)
+    return {}
 
 
 def check_installed(card: FormatCard, codec: Codec) -> None:

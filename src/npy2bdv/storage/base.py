@@ -139,6 +139,15 @@ class ImageNote:
     unit: str = "px"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """What a format is to say of a view that is stored already; None stays as it is. See `ImageNote`."""
+
+    voxel_size_xyz: Triple | None = None
+    unit: str | None = None
+    channel: str | None = None
+
+
 def missing_library(name: str, purpose: str) -> InvalidInputError:
     """Return the error that a library is not installed, which comes with the extra "zarr"."""
     return InvalidInputError(f'{purpose} by {name}, which is not installed: pip install "npy2bdv[zarr]"')

@@ -25,7 +25,7 @@ import struct
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 from isal import isal_zlib
@@ -72,7 +72,14 @@ def _fresh(path: Path) -> Path:
 
 
 class Lock:
-    """Marks a dataset as being written by this process.
+    """Marks a dataset as being written by this process, which the lock file names.
+
+    Parameters
+    ----------
+    pixels
+        The file or folder beside which the lock file lies.
+    doing
+        What is done with it, for the error that others get.
 
     Raises
     ------
@@ -82,7 +89,7 @@ class Lock:
         If the folder cannot be written to.
     """
 
-    def __init__(self, pixels: Path) -> None:
+    def __init__(self, pixels: Path, doing: Literal["written", "edited"] = "written") -> None:
         path = pixels.with_name(pixels.name + ".lock")
         self._lock = FileLock(path)
         try:
@@ -90,11 +97,13 @@ class Lock:
         except (Timeout, OSError) as error:
             if path.is_file():
                 raise InUseError(
-                    f"{pixels} is being written by {_owner(pixels)}; wait until it has finished, or end it"
+                    f"{pixels} is being {_owner(path, pixels)}; wait until it has finished, or end it"
                 ) from None
             raise WriteError(
                 f"the folder {pixels.parent} cannot be written to ({error}); choose another"
             ) from error
+        with contextlib.suppress(OSError):  # who it is is of use, no more
+            path.write_text(json.dumps({"doing": doing, **_this_process()}), encoding="utf-8")
 
     def release(self) -> None:
         """Remove the lock file and let go."""
@@ -107,11 +116,20 @@ class Lock:
                 path.unlink()
 
 
-def _owner(pixels: Path) -> str:
+def _this_process() -> dict[str, Any]:
+    return {"host": platform.node(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def _owner(lock: Path, pixels: Path) -> str:
+    """Say who holds a lock: by the lock file, which Windows does not let others read, or by the journal."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        return "{doing} by process {pid} on {host} since {since}".format(
+            **json.loads(lock.read_text(encoding="utf-8"))
+        )
     for record in read_records(journal_path(pixels)):
         if record.kind == "open":
-            return "process {pid} on {host} since {since}".format(**record.text)
-    return "another process"
+            return "written by process {pid} on {host} since {since}".format(**record.text)
+    return "written or edited by another process"
 
 
 class Journal:
@@ -127,10 +145,7 @@ class Journal:
     def of(cls, pixels: Path) -> Journal:
         """Start the journal of a pixel file."""
         journal = cls(journal_path(pixels))
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        journal.add(
-            "open", {"host": platform.node(), "pid": os.getpid(), "since": since, "file": pixels.name}
-        )
+        journal.add("open", {**_this_process(), "file": pixels.name})
         return journal
 
     def add(self, kind: str, text: dict[str, Any], data: Payload = b"") -> None:

@@ -24,13 +24,13 @@ from npy2bdv.errors import (
 from npy2bdv.handle import Handle
 from npy2bdv.model.slicing import chunks_of
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
-from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
+from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, Payload
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
 from npy2bdv.storage.files import FileStore, is_real_folder, names_in
 from npy2bdv.storage.tensors import open_array, tensorstore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,6 +124,30 @@ def _read(store: FileStore, key: str) -> dict[str, Any]:
             f"{store.root / name} holds no attributes but {text!r:.60}; the container is damaged"
         )
     return found
+
+
+def annotated(path: Path, said: Mapping[ViewId, Annotation]) -> dict[str, bytes | None]:
+    """Return new texts of the files that describe some views, by key; None for what has to be removed.
+
+    Only a view that gives its voxel size at all, for other programs than BDV, has something to change.
+    """
+    store = FileStore(path)
+    texts: dict[str, bytes | None] = {}
+    for view, annotation in said.items():
+        before = _read(store, _view_key(view))
+        if "resolution" not in before:
+            continue
+        after = dict(before)
+        if annotation.voxel_size_xyz is not None:
+            after["resolution"] = list(annotation.voxel_size_xyz)
+        if annotation.unit is not None:
+            after.pop("units", None)
+            if annotation.unit in _UNITS:
+                after["units"] = [_UNITS[annotation.unit]] * 3
+        if after != before:
+            text = json.dumps(after, separators=(",", ":"))
+            texts[f"{_view_key(view)}/{_ATTRIBUTES}"] = text.encode()
+    return {_CACHE: None, **texts} if texts else {}
 
 
 class N5Container(Handle):

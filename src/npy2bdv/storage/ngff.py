@@ -133,6 +133,67 @@ def with_contrast(said: Attributes, start: float, end: float) -> Attributes:
     return {**said, "omero": {**said["omero"], "channels": [{**channel, "window": window}]}}
 
 
+def with_voxel_size(said: Attributes, voxel_size_xyz: Sequence[float]) -> Attributes:
+    """Return a description of an image, of whatever program, with another voxel size.
+
+    Scales and translations of all levels are changed in proportion, since BigStitcher writes both in pixels of the
+    full resolution (formats.md 4.3). One without scales in numbers stays as it is.
+    """
+    image = multiscale(said, "the image")
+    scales = [scale_of(each) for each in image["datasets"]]
+    first = scales[0]
+    if first is None or None in scales:
+        return said
+    # a scale for all levels together comes on top of that of a level
+    whole = scale_of(image) or (1.0, 1.0, 1.0)
+    wanted = [size / all_of_it for size, all_of_it in zip(voxel_size_xyz[::-1], whole, strict=True)]
+
+    def changed(numbers: list[float]) -> list[float]:
+        ratios = [float(number) / old for number, old in zip(numbers[-3:], first, strict=True)]
+        whole_ratios = [round(ratio, 4) if abs(ratio - round(ratio, 4)) < 1e-9 else ratio for ratio in ratios]
+        return [*numbers[:-3], *(ratio * new for ratio, new in zip(whole_ratios, wanted, strict=True))]
+
+    datasets = [
+        {
+            **each,
+            "coordinateTransformations": [
+                {**step, kind: changed(step[kind])}
+                if (kind := step.get("type")) in ("scale", "translation") and isinstance(step.get(kind), list)
+                else step
+                for step in each["coordinateTransformations"]
+            ],
+        }
+        for each in image["datasets"]
+    ]
+    return {**said, "multiscales": [{**image, "datasets": datasets}, *said["multiscales"][1:]]}
+
+
+def with_unit(said: Attributes, unit: str) -> Attributes:
+    """Return a description of an image whose axes in space, the last three, have another unit."""
+    image = multiscale(said, "the image")
+    axes, name = image.get("axes"), unit_name(unit)
+    if not (isinstance(axes, list) and len(axes) >= 3 and all(isinstance(axis, dict) for axis in axes)):
+        return said
+    space = [{key: each for key, each in axis.items() if key != "unit"} for axis in axes[-3:]]
+    space = [{**axis, "unit": name} if name else axis for axis in space]
+    return {**said, "multiscales": [{**image, "axes": [*axes[:-3], *space]}, *said["multiscales"][1:]]}
+
+
+def with_channel(said: Attributes, number: int, label: str) -> Attributes:
+    """Return a description in which a channel is called otherwise; its colour follows where it came from the label.
+
+    An image that says nothing of its channels stays as it is.
+    """
+    channels = (said.get("omero") or {}).get("channels")
+    if not isinstance(channels, list) or not number < len(channels) or not isinstance(channels[number], dict):
+        return said
+    channel = {**channels[number], "label": label}
+    if channel.get("color") == colour_of(str(channels[number].get("label", ""))):
+        channel["color"] = colour_of(label)
+    channels = [*channels[:number], channel, *channels[number + 1 :]]
+    return {**said, "omero": {**said["omero"], "channels": channels}}
+
+
 def scale_of(dataset: Mapping[str, Any]) -> Factors | None:
     """Return the scale (z, y, x) of one dataset of a multiscale image; None where none is given in numbers."""
     for transform in dataset.get("coordinateTransformations") or ():
@@ -172,6 +233,11 @@ def from_attributes(attributes: Attributes) -> Attributes:
     """Return what the attributes of a group say in the words of NGFF."""
     said = attributes.get("ome", attributes)
     return said if isinstance(said, dict) else {}
+
+
+def in_attributes(attributes: Attributes, said: Attributes) -> Attributes:
+    """Return the attributes of a group, of either version, with another description; the rest stays."""
+    return {**attributes, "ome": said} if "ome" in attributes else said
 
 
 def multiscale(said: Mapping[str, Any], where: object) -> Attributes:

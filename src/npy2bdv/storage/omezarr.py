@@ -18,7 +18,7 @@ from npy2bdv.errors import ClosedError, ExistsError, FormatError, MissingKeyErro
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
-from npy2bdv.storage.base import Codec, FormatCard, ImageNote
+from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote
 from npy2bdv.storage.files import is_real_folder, names_in
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
@@ -425,6 +425,37 @@ class OmeZarrContainer(Handle):
 def _own_group(view: ViewId) -> ZarrGroup:
     """Return where we put the image of a view."""
     return ZarrGroup(path=f"s{view.setup}-t{view.time}.zarr", indices=(0, 0))
+
+
+def annotated(
+    path: Path, groups: Mapping[ViewId, ZarrGroup], said: Mapping[ViewId, Annotation]
+) -> dict[str, bytes | None]:
+    """Return new texts of the files that describe the images of some views, by key; None for what has to be removed.
+
+    Views may share an image; the first of their indices is then that of the channel (formats.md 4.1).
+    """
+    folder = ZarrFolder(path)
+    images: dict[str, list[tuple[int, Annotation]]] = {}
+    for view, annotation in said.items():
+        if view in groups:
+            channel = (groups[view].indices or (0,))[0]
+            images.setdefault(groups[view].path, []).append((channel, annotation))
+    texts: dict[str, bytes | None] = {}
+    for group, wanted in images.items():
+        attributes = folder.attributes(group)
+        if attributes is None:
+            continue
+        described = before = ngff.from_attributes(attributes)
+        for channel, annotation in wanted:
+            if annotation.voxel_size_xyz is not None:
+                described = ngff.with_voxel_size(described, annotation.voxel_size_xyz)
+            if annotation.unit is not None:
+                described = ngff.with_unit(described, annotation.unit)
+            if annotation.channel is not None:
+                described = ngff.with_channel(described, channel, annotation.channel)
+        if described != before:
+            texts |= folder.with_attributes(group, ngff.in_attributes(attributes, described))
+    return texts
 
 
 def is_image(path: Path) -> bool:

@@ -86,7 +86,13 @@ def keep_backup(path: Path) -> None:
     if not path.is_file():
         return
     names = [path.with_name(f"{path.name}~{number}") for number in range(1, _BACKUPS + 1)]
-    for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-        if newer.is_file():
-            newer.replace(older)
-    names[0].write_bytes(path.read_bytes())
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(path.read_bytes())  # first, so that a full disk costs no older one
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            if newer.is_file():
+                newer.replace(older)
+        temporary.replace(names[0])
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()

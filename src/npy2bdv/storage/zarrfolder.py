@@ -101,6 +101,27 @@ class ZarrFolder:
         if attributes:
             self._put_json(join(array, ".zattrs"), attributes)
 
+    def with_attributes(self, group: str, attributes: Attributes) -> dict[str, bytes | None]:
+        """Return new texts, by key, with which a group has these attributes; None for what has to be removed.
+
+        Copies of all metadata that other programs put into the root, and trust more, would be outdated: they go.
+        """
+        key = join(group, "zarr.json")
+        said = self._json(key)
+        if said is not None:
+            texts = {key: _text({**said, "attributes": attributes})}
+        else:
+            texts = {join(group, ".zattrs"): _text(attributes)}
+        root = self._json("zarr.json") or {}
+        if "consolidated_metadata" in root:
+            if group == "":
+                root = {**root, "attributes": attributes}
+            texts["zarr.json"] = _text(
+                {name: each for name, each in root.items() if name != "consolidated_metadata"}
+            )
+        copies = (".zmetadata", join(group, ".zmetadata"))
+        return texts | {copy: None for copy in copies if (self.path / copy).is_file()}
+
     def _json(self, key: str) -> dict[str, Any] | None:
         text = self.files.get(key)
         if text is None:
@@ -114,7 +135,11 @@ class ZarrFolder:
         return said
 
     def _put_json(self, key: str, said: Mapping[str, Any]) -> None:
-        self.files.put(key, [json.dumps(said, indent=1, ensure_ascii=False).encode()])
+        self.files.put(key, [_text(said)])
+
+
+def _text(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, indent=1, ensure_ascii=False).encode()
 
 
 def join(folder: str, name: str) -> str:
