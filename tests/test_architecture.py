@@ -27,6 +27,7 @@ FLOORS = {
     "view": 3,
     "dataset": 3,
     "draft": 3,
+    "existing": 3,
     "setups": 3,
     "engine": 3,
     "rows": 3,
@@ -52,6 +53,10 @@ FLOORS = {
 SIDEWAYS = {
     ("dataset", "view"),
     ("create", "engine"),
+    ("create", "existing"),
+    ("draft", "existing"),
+    ("existing", "setups"),
+    ("writer", "existing"),
     ("draft", "setups"),
     ("writer", "setups"),
     ("create", "writer"),
@@ -304,7 +309,7 @@ def texts() -> Iterator[Path]:
     yield from (
         each
         for each in [*ROOT.iterdir(), *(ROOT / ".ci").glob("*")]
-        if each.is_file() and each.suffix in kinds
+        if each.is_file() and each.suffix in kinds and each.name != ".git"
     )
 
 

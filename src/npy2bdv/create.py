@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError
+from npy2bdv.existing import find_existing
 from npy2bdv.location import dataset_paths
 from npy2bdv.model.spimdata import GeneratedBy
 from npy2bdv.writer import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, DatasetWriter
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from npy2bdv.engine import Stats
     from npy2bdv.setups import Chunks, Levels
-    from npy2bdv.storage.base import FormatName
+    from npy2bdv.storage.base import Codec, FormatName
     from npy2bdv.writer import Compression
 
 
@@ -28,9 +29,10 @@ def create(
     *,
     format: FormatName | None = None,  # noqa: A002
     zarr_version: int | None = None,
-    levels: Levels = ((1, 1, 1),),
+    levels: Levels | None = None,
     chunks: Chunks | None = None,
     compression: Compression = "default",
+    mode: Literal["w-", "w", "a"] | None = None,
     overwrite: bool = False,
     microscope: str = "default",
     microscope_version: str = "0.0",
@@ -40,7 +42,7 @@ def create(
     checkpoint_bytes: int = CHECKPOINT_BYTES,
     on_stats: Callable[[Stats], None] | None = None,
 ) -> DatasetWriter:
-    """Start a new dataset.
+    """Start a new dataset, or go on with one that is there (``mode="a"``).
 
     Parameters
     ----------
@@ -54,15 +56,21 @@ def create(
         are far fewer files; for BigStitcher 3.0 or later).
     levels
         Downsampling factors (z, y, x) of each level of the pyramid, the full resolution (1, 1, 1) among them,
-        or "auto": those that BigDataViewer proposes for the size and voxel size of each setup.
+        or "auto": those that BigDataViewer proposes for the size and voxel size of each setup. By default the full
+        resolution alone.
     chunks
         Block size (z, y, x) in pixels, one for all levels or one for each. By default that of the format:
         (4, 256, 256) for HDF5, (8, 256, 256) for N5 and OME-Zarr.
     compression
         None, "gzip" (fast), "zstd" or "blosc" (N5 and OME-Zarr), or one of these with its level: ("gzip", 6).
         By default none for HDF5, "gzip" for N5, "zstd" for OME-Zarr.
+    mode
+        "w-" (the default) refuses a name that is taken, "w" replaces the dataset, and "a" appends to it: further time
+        points of its setups, further setups, views that are missing. All that its XML says is kept. Levels, blocks and
+        compression are by default those of its last setup; microscope and user stay as they are. Where there is no
+        dataset, one is made.
     overwrite
-        Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``.
+        Replace a dataset of the same name. Its XML is kept as ``NAME.xml~1``. The same as ``mode="w"``.
     microscope, microscope_version, user
         Written into the XML.
     max_memory
@@ -75,13 +83,15 @@ def create(
     Raises
     ------
     ExistsError
-        If the XML or the pixels exist and `overwrite` is not set.
+        If the XML or the pixels exist, and are neither to be replaced nor appended to.
     InUseError
         If another process is writing the dataset.
     NotFoundError
         If the folder does not exist.
+    FormatError
+        If something was to be appended to a dataset that cannot be written, or whose recording was interrupted.
     InvalidInputError
-        If a name, factor, block or compression cannot be right.
+        If a name, factor, block or compression cannot be right, or what is appended to has another format.
 
     Examples
     --------
@@ -96,11 +106,25 @@ def create(
     [20, 21, 22, 23]
     >>> folder.cleanup()
     """
-    if not isinstance(levels, str) and np.shape(levels) == (3,):
+    if levels is not None and not isinstance(levels, str) and np.shape(levels) == (3,):
         raise InvalidInputError(
             f"levels={levels!r} is one triple; write ((1, 1, 1), {tuple(levels)}) for two levels"
         )
-    path_xml, path_pixels, card = dataset_paths(path, format, zarr_version)
+    if mode not in (None, "w-", "w", "a") or (overwrite and mode in ("w-", "a")):
+        raise InvalidInputError(
+            f"mode={mode!r}, overwrite={overwrite} is not known; there are mode='w-' (refuse what is there), 'w' or "
+            "overwrite=True (replace it) and 'a' (append to it)"
+        )
+    existing = find_existing(path, format, zarr_version) if mode == "a" else None
+    chosen: Compression | Codec = compression
+    if existing is not None:
+        path_xml, path_pixels, card = existing.path_xml, existing.path_pixels, existing.card
+        if existing.last_setup is not None:
+            levels = existing.last_setup.pyramid.factors if levels is None else levels
+            chunks = existing.last_setup.pyramid.chunks if chunks is None else chunks
+        chosen = existing.codec if compression == "default" else compression
+    else:
+        path_xml, path_pixels, card = dataset_paths(path, format, zarr_version)
     made = GeneratedBy(
         library_version=version("npy2bdv"),
         microscope=microscope,
@@ -111,14 +135,15 @@ def create(
         path_xml.absolute(),
         path_pixels.absolute(),
         card=card,
-        levels=levels,
+        levels=((1, 1, 1),) if levels is None else levels,
         chunks=chunks,
-        compression=compression,
-        overwrite=overwrite,
+        compression=chosen,
+        overwrite=overwrite or mode == "w",
         guarded=(path_pixels.absolute(), path_xml.absolute()),
         generated_by=made,
         max_memory=max_memory,
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
         on_stats=on_stats,
+        existing=existing,
     )

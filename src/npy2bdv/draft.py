@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from npy2bdv import xml
 from npy2bdv.errors import InvalidInputError, InvalidTypeError, MissingKeyError
+from npy2bdv.existing import check_alike, combination
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import (
     ATTRIBUTES,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike
 
+    from npy2bdv.existing import Existing
     from npy2bdv.setups import Chunks, Levels, Transforms
     from npy2bdv.storage.base import FormatCard
 
@@ -48,19 +50,35 @@ class Draft:
         What the format can hold.
     levels, chunks
         Of the setups that are given none of their own.
+    existing
+        What is there already, and is extended.
     """
 
     def __init__(
-        self, card: FormatCard, *, levels: Levels, chunks: Chunks | None, generated_by: GeneratedBy
+        self,
+        card: FormatCard,
+        *,
+        levels: Levels,
+        chunks: Chunks | None,
+        generated_by: GeneratedBy,
+        existing: Existing | None = None,
     ) -> None:
         self.card = card
         self.generated_by = generated_by
+        self.existing = existing
         self.setups: dict[int, DraftSetup] = {}
         self.views: dict[ViewId, tuple[ViewTransform, ...] | None] = {}
         """The views declared so far, with their own transforms (None: those of the setup)."""
         self._entities: dict[str, dict[int, Entity]] = {name: {} for name in ATTRIBUTES}
+        self._labelled: dict[str, set[int]] = {}
+        """Entities that were named by `set_labels`."""
         self._taken: dict[frozenset[tuple[str, int]], int] = {}
         """The setup that last had a combination of attributes."""
+        if existing is not None:
+            self.setups.update(existing.setups)
+            self._taken.update(existing.taken)
+            for key, group in existing.data.attributes.items():
+                self._entities[key] = dict(group.entities)
         _check_names(SpimData(generated_by=generated_by))
         self.set_defaults(levels=levels, chunks=card.default_chunk if chunks is None else chunks)
 
@@ -125,20 +143,49 @@ class Draft:
         Returns
         -------
         id
-            By which the other methods know it.
+            By which the other methods know it. Where a dataset that is appended to has a setup of the same
+            attributes, and of the same shape, pixel type and levels, it is that one; its voxel size, camera and name
+            stay as they are.
 
         Raises
         ------
         InvalidInputError
             If a size, voxel size, factor, block or matrix cannot be right, or the same attributes or id are taken.
         """
-        setup = max(self.setups, default=-1) + 1 if id is None else _index(id, "a setup id")
-        if setup in self.setups or setup < 0:
+        wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
+        wanted.update(attributes or {})
+        entities = {key: self._entity(key, label) for key, label in wanted.items()}
+        ids = {key: entity.id for key, entity in entities.items()}
+        voxel_size = voxel_size_of(voxel_size_xyz, unit)
+        kind = pixel_type(dtype)
+        there = self._setup_there(ids, id)
+        if there is not None:
+            default = tuple(voxel_size_xyz) == (1.0, 1.0, 1.0)
+            size = there.pyramid.shape
+            assumed = there.value.voxel_size if default else voxel_size
+            check_alike(
+                there,
+                shape=tuple(shape),
+                dtype=kind,
+                factors=None if levels is None else pyramid_of(size, assumed, levels, (1, 1, 1)).factors,
+                voxel_size_xyz=None if default else voxel_size.size_xyz,
+            )
+            if not isinstance(calibration, str) and innermost(calibration) != there.calibration:
+                raise InvalidInputError(
+                    f"setup {there.value.id} of the dataset has the calibration {there.calibration}, which stays; "
+                    "leave calibration= out"
+                )
+            if transform is not None:
+                for view, own in self.views.items():
+                    if view.setup == there.value.id and own is None:  # it keeps those that were valid then
+                        self.views[view] = there.transforms
+                self.setups[there.value.id] = replace(there, transforms=view_transforms(transform))
+            return there.value.id
+        setup = self._next_setup(ids) if id is None else _index(id, "a setup id")
+        if setup in self.setups or setup < 0 or not self._is_free(setup, ids):
             raise InvalidInputError(
                 f"setup id {setup} is taken or negative; leave it out for the next free one"
             )
-        voxel_size = voxel_size_of(voxel_size_xyz, unit)
-        kind = pixel_type(dtype)
         open_ended = len(shape) == 3 and shape[0] is None
         sizes = [_FIRST_PLANES, *shape[1:]] if open_ended else shape
         pyramid = pyramid_of(
@@ -152,13 +199,9 @@ class Draft:
             raise InvalidInputError(
                 "a stack of unknown length needs the full resolution stored: level 1, 1, 1"
             )
-        wanted = {"illumination": illumination, "channel": channel, "tile": tile, "angle": angle}
-        wanted.update(attributes or {})
-        entities = {key: self._entity(key, label) for key, label in wanted.items()}
-        ids = {key: entity.id for key, entity in entities.items()}
-        taken = frozenset(ids.items())
+        taken = combination(ids)
         other = self.setups.get(self._taken.get(taken, -1))
-        if other is not None and other.value.attributes == ids:
+        if other is not None and combination(other.value.attributes) == taken:
             raise InvalidInputError(
                 f"setup {other.value.id} has the same attributes ({_pairs(wanted)}); give the new one another "
                 "channel, tile, angle or illumination, or write its stacks as other time points"
@@ -171,6 +214,11 @@ class Draft:
             camera=Camera(name=camera, exposure_time=float(exposure_time), exposure_unit=exposure_unit),
             attributes=ids,
         )
+        if (
+            self.existing is not None and setup in self.existing.data.setups
+        ):  # one of which no image is stored
+            value = _with_size(self.existing.data.setups[setup], value)
+            entities = {key: entity for key, entity in entities.items() if key in value.attributes}
         _check_names(SpimData(setups={setup: value}, attributes=_groups(entities)))
         known = DraftSetup(
             value=value,
@@ -185,6 +233,32 @@ class Draft:
         for key, entity in entities.items():
             self._entities.setdefault(key, {})[entity.id] = entity
         return setup
+
+    def _setup_there(self, ids: Mapping[str, int], asked: int | None) -> DraftSetup | None:
+        """Return the setup of a dataset that is appended to which has these attributes."""
+        if self.existing is None or (setup := self.existing.taken.get(combination(ids))) is None:
+            return None
+        if asked not in (None, setup):
+            raise InvalidInputError(
+                f"setup {setup} of the dataset has the same attributes; id={asked} cannot be: leave it out"
+            )
+        if setup in self.existing.refusals:
+            raise InvalidInputError(self.existing.refusals[setup])
+        return self.setups.get(setup)
+
+    def _next_setup(self, ids: Mapping[str, int]) -> int:
+        following = max(self.setups, default=-1) + 1
+        if self.existing is None:
+            return following
+        return self.existing.taken.get(combination(ids), max(following, self.existing.first_free))
+
+    def _is_free(self, setup: int, ids: Mapping[str, int]) -> bool:
+        """Tell whether a dataset that is appended to has no other setup of this id, in its XML or its pixels."""
+        return (
+            self.existing is None
+            or setup >= self.existing.first_free
+            or self.existing.taken.get(combination(ids)) == setup
+        )
 
     def set_labels(self, attribute: str, labels: Mapping[int, str]) -> None:
         """Name the entities of an attribute, by id; those that no setup uses yet are added.
@@ -201,6 +275,7 @@ class Draft:
         }
         _check_names(SpimData(attributes={attribute: AttributeGroup(name=attribute, entities=named)}))
         self._entities[attribute] = {**entities, **named}
+        self._labelled.setdefault(attribute, set()).update(named)
 
     def _entity(self, attribute: str, label: int | str) -> Entity:
         """Return the entity with a label (text) or an id (integer), a new one where there is none."""
@@ -209,7 +284,7 @@ class Draft:
         if isinstance(label, str):
             label = label.strip()  # XML does not keep white space there
             for entity in known.values():
-                if entity.name == label:
+                if (entity.name or str(entity.id)) == label:
                     return entity
             return type_(id=max(known, default=-1) + 1, name=label)
         id_ = _index(label, f"{attribute}=")
@@ -226,10 +301,18 @@ class Draft:
             If it was not declared.
         """
         if view not in self.views:
+            if self.existing is not None and view in self.existing.data.registrations:
+                return self.existing.data.registrations[view].transforms
             raise MissingKeyError(f"time point {view.time} of setup {view.setup} has not been written")
-        return self._placed(
-            view.setup, self.views[view], self._smallest({view.setup for view in dict(self.views)})
-        )
+        smallest = self._smallest({view.setup for view in dict(self.views)})
+        return self._registration(view, self.views[view], smallest).transforms
+
+    def _registration(
+        self, view: ViewId, own: tuple[ViewTransform, ...] | None, smallest: float
+    ) -> ViewRegistration:
+        if own is None and self.existing is not None and view in self.existing.data.registrations:
+            return self.existing.data.registrations[view]  # of a view that was missing, or is replaced
+        return ViewRegistration(transforms=self._placed(view.setup, own, smallest))
 
     def _placed(
         self, setup: int, own: tuple[ViewTransform, ...] | None, smallest: float
@@ -250,7 +333,12 @@ class Draft:
         self.views[view] = view_transforms(tuple(transforms))
 
     def _smallest(self, setups: Collection[int]) -> float:
-        """Return the smallest voxel size of some setups: BigStitcher's unit of the world (formats.md 1.9)."""
+        """Return the smallest voxel size of some setups: BigStitcher's unit of the world (formats.md 1.9).
+
+        A dataset that is appended to has its unit already.
+        """
+        if self.existing is not None:
+            return self.existing.world_unit
         sizes = (self.setups[setup].value.voxel_size for setup in setups)
         return min((min(size.size_xyz) for size in sizes if size is not None), default=1.0)
 
@@ -266,7 +354,7 @@ class Draft:
             generated_by=self.generated_by,
             setups={id_: self.setups[id_].value for id_ in setups},
             attributes={
-                name: AttributeGroup(name=name, entities=dict(sorted(self._entities[name].items())))
+                name: AttributeGroup(name=name, entities=self._listed(name, setups))
                 for name in (*_XML_ORDER, *(name for name in self._entities if name not in _XML_ORDER))
             },
             timepoints=Timepoints.of(times),
@@ -276,11 +364,18 @@ class Draft:
                 for setup in dict(self.setups)
                 if ViewId(time, setup) not in here
             ),
-            registrations={
-                view: ViewRegistration(transforms=self._placed(view.setup, views[view], smallest))
-                for view in present
-            },
+            registrations={view: self._registration(view, views[view], smallest) for view in present},
         )
+
+    def _listed(self, attribute: str, setups: Sequence[int]) -> dict[int, Entity]:
+        """Return the entities of an attribute; what is appended to gets those only that are named, or used."""
+        entities = sorted(self._entities[attribute].items())
+        if self.existing is None:
+            return dict(entities)
+        used = {self.setups[setup].value.attributes.get(attribute) for setup in setups}
+        known = self.existing.data.attributes.get(attribute)
+        used |= {*(known.entities if known else ()), *self._labelled.get(attribute, ())}
+        return {id_: entity for id_, entity in entities if id_ in used}
 
     def describe_view(self, view: ViewId) -> SpimData:
         """Return what the XML would say of one view alone, for the journal."""
@@ -290,20 +385,25 @@ class Draft:
             generated_by=self.generated_by,
             setups={view.setup: known.value},
             attributes={
-                name: AttributeGroup(name=name, entities={id_: self._entities[name][id_]})
+                name: AttributeGroup(name=name, entities={id_: self._named(name, id_)})
                 for name, id_ in known.value.attributes.items()
             },
             timepoints=Timepoints.of((view.time,)),
             registrations={
-                view: ViewRegistration(transforms=self._placed(view.setup, self.views[view], smallest))
+                view: self._registration(view, self.views[view], smallest),
             },
         )
+
+    def _named(self, attribute: str, id_: int) -> Entity:
+        """Return an entity; other programs may use some that they do not list."""
+        known = self._entities.get(attribute, {}).get(id_)
+        return known or ENTITY_TYPES.get(attribute, Entity)(id=id_, name=str(id_))
 
     def image_note(self, setup: int) -> ImageNote:
         """Return what a format may say of the images of a setup for programs that do not read the XML."""
         value = self.known(setup).value
         channel = (
-            self._entities["channel"][value.attributes["channel"]] if "channel" in value.attributes else None
+            self._named("channel", value.attributes["channel"]) if "channel" in value.attributes else None
         )
         size = value.voxel_size
         return ImageNote(
@@ -324,6 +424,8 @@ class Draft:
         try:
             return self.setups[setup]
         except KeyError:
+            if self.existing is not None and setup in self.existing.refusals:
+                raise InvalidInputError(self.existing.refusals[setup]) from None
             raise MissingKeyError(
                 f"there is no setup {setup}; add_setup() returned {sorted(self.setups) or 'none yet'}"
             ) from None
@@ -342,6 +444,16 @@ def _groups(entities: Mapping[str, Entity]) -> dict[str, AttributeGroup]:
     return {
         name: AttributeGroup(name=name, entities={entity.id: entity}) for name, entity in entities.items()
     }
+
+
+def _with_size(there: ViewSetup, value: ViewSetup) -> ViewSetup:
+    """Return a setup that an XML has and of which no image is stored, with the size that its images get."""
+    if there.size_xyz not in (None, value.size_xyz):
+        raise InvalidInputError(
+            f"setup {there.id} of the dataset has the same attributes, and the size (x, y, z) {there.size_xyz}, not "
+            f"{value.size_xyz}; give what it has, or another channel, tile, angle or illumination for a new setup"
+        )
+    return replace(there, size_xyz=value.size_xyz)
 
 
 def _check_names(part: SpimData) -> None:

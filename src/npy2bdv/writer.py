@@ -30,15 +30,17 @@ from npy2bdv.errors import (
     NotFoundError,
     WriteError,
 )
+from npy2bdv.existing import refuse_unfinished
 from npy2bdv.handle import Handle
 from npy2bdv.model.pyramid import Pyramid
-from npy2bdv.model.spimdata import GeneratedBy, PathRef, SpimData, ViewId
+from npy2bdv.model.spimdata import ContainerLoader, GeneratedBy, OmeZarrLoader, PathRef, SpimData, ViewId
 from npy2bdv.setups import DraftSetup, pyramid_of, view_transforms
 from npy2bdv.storage import (
     FORMATS,
     check_installed,
     create_container,
     is_replaceable,
+    open_container,
     remove_container,
 )
 from npy2bdv.storage.base import RAW
@@ -52,9 +54,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from npy2bdv.existing import Existing
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.setups import Chunks, Levels, Transforms
-    from npy2bdv.storage.base import Codec, FormatCard, LevelArray
+    from npy2bdv.storage.base import Codec, Container, FormatCard, LevelArray
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ class DatasetWriter(Draft, Handle):
         card: FormatCard = FORMATS["hdf5"],
         levels: Levels,
         chunks: Chunks | None,
-        compression: Compression,
+        compression: Compression | Codec,
         overwrite: bool,
         guarded: tuple[Path, ...],
         generated_by: GeneratedBy | None = None,
@@ -88,9 +91,10 @@ class DatasetWriter(Draft, Handle):
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         on_stats: Callable[[Stats], None] | None = None,
+        existing: Existing | None = None,
     ) -> None:
         made = generated_by or GeneratedBy(library_version=version("npy2bdv"))
-        super().__init__(card, levels=levels, chunks=chunks, generated_by=made)
+        super().__init__(card, levels=levels, chunks=chunks, generated_by=made, existing=existing)
         self.path_xml = path_xml
         self.path_pixels = path_pixels
         self._codec = self.card.codec(compression)
@@ -104,32 +108,28 @@ class DatasetWriter(Draft, Handle):
             self.card.check(pyramid_of((1, 1, 1), None, self._levels, self._chunks), dtype)
         if not path_pixels.parent.is_dir():
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
-        for path in guarded:
-            if path.exists() and not (
-                path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)
-            ):
-                raise ExistsError(
-                    f"{path} is a folder, and no dataset that could be replaced; choose another name"
-                    if path.is_dir()
-                    else f"{path} is a file, where a folder of pixels is to be; choose another name"
-                )
-            if path.exists() and not overwrite:
-                raise ExistsError(
-                    f"{path} already exists; choose another name, or replace the dataset with overwrite=True"
-                )
+        if existing is None:
+            for path in guarded:
+                _refuse_to_replace(path, card, overwrite=overwrite)
         check_installed(card, self._codec)
         if caution := card.cautions.get(self._codec.name):
             warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
         self._safety = Safety(path_pixels)
+        self._container: Container | None = None
         try:
-            remove_container(card, path_pixels)
-            remove_leftovers(path_pixels)
+            if existing is not None:
+                existing.check_unchanged()
+                refuse_unfinished(path_pixels, locked=True)
+            else:
+                remove_container(card, path_pixels)
+                remove_leftovers(path_pixels)
             for path in (path_xml, path_xml.with_suffix(".recording.xml")):
                 remove_temporaries(path)
-            if overwrite:  # what belongs to the pixels that are gone
+            if existing is None and overwrite:  # what belongs to the pixels that are gone
                 path_xml.with_suffix(".recording.xml").unlink(missing_ok=True)
                 path_xml.with_suffix(".frames.csv").unlink(missing_ok=True)
-            self.container = create_container(card, path_pixels)
+            if existing is None:
+                self._container = create_container(card, path_pixels)
         except BaseException:
             self._safety.end(clean=True)
             raise
@@ -150,9 +150,18 @@ class DatasetWriter(Draft, Handle):
         self._recording_xml = path_xml.with_suffix(".recording.xml") if taken else None
         """Where the XML is kept while there is an older one of the final name."""
         recording = self._recording_xml or path_xml
-        self._safety.begin({"format": card.name, "xml": path_xml.name, "recording": recording.name})
+        names = {"xml": path_xml, "recording": recording}
+        self._safety.begin(
+            {
+                "format": card.name,
+                **{key: _beside(path, path_pixels) for key, path in names.items()},
+                **({} if existing is None else {"appending": True}),
+            }
+        )
         self._saved_views: frozenset[ViewId] | None = None
         self._saved: SpimData | None = None
+        self._saved_final: SpimData | None = None
+        """What the XML of the final name says, where this session has written it."""
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
         self._checkpointing = threading.Lock()
@@ -161,6 +170,14 @@ class DatasetWriter(Draft, Handle):
         self._next_checkpoint = checkpoint_bytes
         self._clock = Clock(self._engine, checkpoint_seconds, WeakMethod(self.checkpoint), on_stats)
         _OPEN.add(self)
+
+    @property
+    def container(self) -> Container:
+        """The pixels, open for writing; those that are appended to are opened when the first view is declared."""
+        if self._container is None:
+            assert self.existing is not None
+            self._container = open_container(self.existing.loader, self.path_pixels, "r+")
+        return self._container
 
     # -- views -------------------------------------------------------------------------------------------
 
@@ -239,9 +256,10 @@ class DatasetWriter(Draft, Handle):
                 f"time point {time!r} cannot be: ids are whole numbers from 0 to {xml.MAX_TIMEPOINTS - 1}"
             )
         view = ViewId(int(time), setup)
-        if view in self.views and not replace_view:
+        if not replace_view and (view in self.views or self._lies_there(view)):
             raise ExistsError(
                 f"time point {time} of setup {setup} was written already; a view is written once"
+                + (" (replace_view=True replaces it)" if view not in self.views else "")
             )
         if known.open_ended:
             self._check_alone(view)
@@ -270,6 +288,15 @@ class DatasetWriter(Draft, Handle):
             if self._saved_views is None:
                 self._save_to(self._recording_xml or self.path_xml)
         return stream
+
+    def _lies_there(self, view: ViewId) -> bool:
+        """Tell whether a dataset that is appended to has pixels of a view, be it that another XML names them."""
+        if self.existing is None or view in self._given_up:
+            return False
+        if self._container is not None:
+            return self._container.has(view)
+        with open_container(self.existing.loader, self.path_pixels) as container:
+            return container.has(view)
 
     def _note_description(self, view: ViewId) -> None:
         """Note in the journal what the XML would say of a view; of one like an earlier one only that it is so."""
@@ -328,7 +355,9 @@ class DatasetWriter(Draft, Handle):
 
     def _note_frame(self, view: ViewId, z: int, meta: Mapping[str, Any]) -> None:
         if self._frames is None:
-            self._frames = FrameTable(self.path_xml.with_suffix(".frames.csv"))
+            self._frames = FrameTable(
+                self.path_xml.with_suffix(".frames.csv"), go_on=self.existing is not None
+            )
         self._frames.note(view, z, meta)
 
     @property
@@ -389,6 +418,10 @@ class DatasetWriter(Draft, Handle):
             If a factor or block cannot be right, or a level is there already.
         """
         self._check_open()
+        if self.existing is not None:
+            raise InvalidInputError(
+                "levels are added to a whole dataset; this one is being appended to, and takes those that it has"
+            )
         wider = {setup: self._with_levels(known, levels, chunks) for setup, known in self.setups.items()}
         empty = {view for view, stream in self._streams.items() if not stream.planes_there}
         for view, stream in list(self._streams.items()):
@@ -447,8 +480,20 @@ class DatasetWriter(Draft, Handle):
     def describe(self) -> SpimData:
         """Return what the XML says of the dataset as it is now."""
         described = super().describe()
+        if self.existing is not None:
+            return self.existing.with_more(described, self._extended_loader(described))
         place = PathRef(text=Path(os.path.relpath(self.path_pixels, self.path_xml.parent)).as_posix())
         return replace(described, loader=self.container.loader(place, described.registrations))
+
+    def _extended_loader(self, more: SpimData) -> ContainerLoader:
+        """Return how an XML names the pixels with further views: as before, and in OME-Zarr where these are."""
+        assert self.existing is not None
+        loader = self.existing.loader
+        if not (isinstance(loader, OmeZarrLoader) and more.registrations):
+            return loader
+        added = self.container.loader(loader.path, more.registrations)
+        assert isinstance(added, OmeZarrLoader)
+        return replace(loader, groups={**loader.groups, **added.groups})
 
     def save(self) -> None:
         """Write the XML as the dataset is now."""
@@ -467,11 +512,14 @@ class DatasetWriter(Draft, Handle):
         if path == self.path_xml and path not in self._backed_up:  # once per session
             keep_backup(path)
             self._backed_up.add(path)
-        if not self._closed:
-            self.container.note_times(described.timepoints.ids)
+        if not self._closed and self._container is not None:
+            known = () if self.existing is None else self.existing.data.timepoints.ids
+            self._container.note_times(sorted({*described.timepoints.ids} - {*known}))
         replace_file(path, text)
         self._saved_views = frozenset(self.views)
         self._saved = described
+        if path == self.path_xml:
+            self._saved_final = described
 
     def stats(self) -> Stats:
         """Return how the recording goes: frames, bytes, rate, how full the buffers are."""
@@ -611,11 +659,14 @@ class DatasetWriter(Draft, Handle):
             try:
                 if self._is_unsaved():
                     self.save()
+                elif self.existing is not None and self._recording_xml is not None:
+                    self._recording_xml.unlink(missing_ok=True)  # of views that were given up
             finally:
                 self._closed = True
                 self._engine.close()
                 try:
-                    self.container.close()
+                    if self._container is not None:
+                        self._container.close()
                 except BaseException:
                     clean = False
                     raise
@@ -626,6 +677,8 @@ class DatasetWriter(Draft, Handle):
 
     def _is_unsaved(self) -> bool:
         """Tell whether setups, views or transforms are others than in the XML on disk."""
+        if self.existing is not None:
+            return self.describe() != (self.existing.data if self._saved_final is None else self._saved_final)
         if self._recording_xml is not None:
             return True
         if self._saved is None:
@@ -651,6 +704,28 @@ def _close_forgotten() -> None:
     for writer in list(_OPEN):
         logger.warning("%s was not closed; it is completed now, at the end of the program", writer.path_xml)
         writer.close()
+
+
+def _beside(path: Path, pixels: Path) -> str:
+    """Return how the journal, which lies beside the pixels, names a file."""
+    if path.parent == pixels.parent:
+        return path.name
+    return Path(os.path.relpath(path, pixels.parent)).as_posix()
+
+
+def _refuse_to_replace(path: Path, card: FormatCard, *, overwrite: bool) -> None:
+    """Refuse a new dataset where something is that is no dataset, or is not to be replaced."""
+    if path.exists() and not (path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)):
+        raise ExistsError(
+            f"{path} is a folder, and no dataset that could be replaced; choose another name"
+            if path.is_dir()
+            else f"{path} is a file, where a folder of pixels is to be; choose another name"
+        )
+    if path.exists() and not overwrite:
+        raise ExistsError(
+            f"{path} already exists; choose another name, replace the dataset with overwrite=True, or add to it "
+            'with mode="a"'
+        )
 
 
 def _relative(factors: Zyx, base: Zyx) -> Zyx:

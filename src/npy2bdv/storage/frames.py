@@ -54,13 +54,23 @@ class FrameTable:
     The columns are ``time``, ``setup``, ``z`` (the plane that the frame became), the names that came with the
     first frame, and ``more``: what came under other names later, as JSON. The name ``frame`` is the camera's
     frame number; where it jumps, the gap is logged and counted.
+
+    Parameters
+    ----------
+    path
+        The file.
+    go_on
+        Append to a table that is there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, go_on: bool = False) -> None:
         self.gaps: list[Gap] = []
-        self._file = path.open("w", newline="", encoding="utf-8")
+        self._names = _names_in(path) if go_on and path.is_file() else None
+        torn = self._names is not None and not path.read_bytes().endswith(b"\n")  # by a kill
+        self._file = path.open("w" if self._names is None else "a", newline="", encoding="utf-8")
+        if torn:
+            self._file.write("\r\n")
         self._writer = csv.writer(self._file)
-        self._names: tuple[str, ...] | None = None
         self._last: dict[ViewId, int] = {}
 
     def note(self, view: ViewId, z: int, meta: Mapping[str, Any]) -> None:
@@ -95,3 +105,10 @@ class FrameTable:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _names_in(path: Path) -> tuple[str, ...] | None:
+    """Return the names of metadata that a table has columns for; None where it is no table of ours."""
+    with path.open(newline="", encoding="utf-8") as file:
+        columns = tuple(next(csv.reader(file), ()))
+    return columns[len(_OWN) : -1] if columns[: len(_OWN)] == _OWN and columns[-1] == "more" else None

@@ -292,7 +292,8 @@ class Hdf5Container(Handle):
             properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         _set_filters(properties, codec, dtype)
-        stored = np.dtype("<i2") if dtype == np.uint16 else dtype.newbyteorder("<")
+        as_bits = dtype == np.uint16 and not self._is_called(view.setup, "uint16")
+        stored = np.dtype("<i2") if as_bits else dtype.newbyteorder("<")
         # by h5py's lower layer, which takes a third of the time: a time lapse makes thousands
         space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED,) * 3)
         image = h5py.h5d.create(self.file.id, None, h5py.h5t.py_create(stored), space, properties)
@@ -334,10 +335,18 @@ class Hdf5Container(Handle):
                     continue
                 del group[name]
             group.create_dataset(name, data=table, maxshape=(None, 3))
+        if self._is_called(setup, dtype.name):
+            return
         group.attrs.pop("dataType", None)
         if dtype != np.uint16:
             # uint16 goes without: every BDV reads it as int16 bits, older ones nothing else (formats.md 2.4)
             group.attrs["dataType"] = np.bytes_(dtype.name)
+
+    def _is_called(self, setup: int, name: str) -> bool:
+        """Tell whether a setup has this pixel type by name: its images, and further ones, are then stored as such."""
+        group = self.file.get(_setup_path(setup))
+        found = None if group is None else group.attrs.get("dataType")
+        return (found.decode() if isinstance(found, bytes) else found) == name
 
     def note_times(self, times: Iterable[int]) -> None:
         """Make a group for each time point: Bio-Formats wants one, even where all views are missing."""

@@ -14,7 +14,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from npy2bdv.errors import ClosedError, ExistsError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.errors import (
+    ClosedError,
+    ExistsError,
+    FormatError,
+    InvalidInputError,
+    MissingKeyError,
+    NotFoundError,
+)
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
@@ -136,7 +143,8 @@ class OmeZarrContainer(Handle):
         if mode == "r+":
             self._folder.files.clean()
         if mode == "r+" or not self._groups:
-            self._groups.update((view, _own_group(view)) for view in self._views_on_disk())
+            for view in self._views_on_disk():
+                self._groups.setdefault(view, _own_group(view))
 
     def _create(self, zarr_version: int) -> None:
         if not self.path.parent.is_dir():
@@ -358,7 +366,11 @@ class OmeZarrContainer(Handle):
         """Forget the images of a view, if there are any."""
         self._factors.pop(view.setup, None)
         group = self._group(view)
-        assert group == _own_group(view), "images of other programs are not removed"
+        if group.path != _own_group(view).path:
+            raise InvalidInputError(
+                f"the image of time point {view.time} of setup {view.setup} is {self.path / group.path}, which other "
+                "programs may use, too; it is neither replaced nor removed"
+            )
         self._folder.files.remove(group.path)
         self._groups.pop(view, None)
 
