@@ -22,6 +22,7 @@ from npy2bdv.errors import (
 )
 from npy2bdv.handle import Handle
 from npy2bdv.location import find_xml, pixel_path
+from npy2bdv.model.spimdata import SpimData
 from npy2bdv.storage import READABLE
 from npy2bdv.storage.journal import Lock, journal_path
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from npy2bdv.model.spimdata import SpimData, ViewId, ViewRegistration
+    from npy2bdv.model.spimdata import ViewId, ViewRegistration
 
 logger = logging.getLogger(__name__)
 
@@ -119,18 +120,27 @@ class Session(Handle):
 
     Every edit ends in `_stage` (or, where only transforms change, in `_stage_registrations`), which takes it whole:
     the dataset as it is to be, a line for the preview, and what there is to do beside the XML.
+
+    Parameters
+    ----------
+    path
+        The XML, or the pixels beside it.
+    after
+        An earlier session of the same program: this one goes on with it, keeps no second backup, and does not parse
+        the XML again where it is still the same.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, after: Session | None = None) -> None:
         self.path = find_xml(path)
         self._lock: Lock | None = None
-        self._backed_up = False
+        self._backed_up: bool = after is not None and after._backed_up
+        self._digest: bytes = b"" if after is None else after._digest
+        self._saved: SpimData = SpimData() if after is None else after._saved
         self._read()
         pixels = self._pixel_path()
         self._lock = Lock(self._own_pixels() or self.path, "edited")
         try:
-            if _digest(self.path.read_bytes()) != self._digest:  # somebody was faster
-                self._read()
+            self._read()  # somebody may have been faster
             if pixels is not None and journal_path(pixels).is_file():
                 raise FormatError(
                     f"{self.path}: its recording was interrupted, and is to be mended before it is edited: "
@@ -143,8 +153,10 @@ class Session(Handle):
     def _read(self) -> None:
         """Take what the XML says now."""
         text = self.path.read_bytes()
-        self._digest = _digest(text)
-        self._saved = self._data = xml.parse(text, source=str(self.path))
+        digest = _digest(text)
+        if digest != self._digest:
+            self._digest, self._saved = digest, xml.parse(text, source=str(self.path))
+        self._data = self._saved
         self._exposed = True
         """Whether somebody else may hold `_data`, so that its mapping of registrations must not change."""
         self._changes: list[str] = []

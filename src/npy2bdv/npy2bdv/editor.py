@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from npy2bdv import xml
 from npy2bdv.dataset import Dataset
+from npy2bdv.editor import Editor
 from npy2bdv.errors import (
     ClosedError,
     InvalidInputError,
@@ -16,14 +16,12 @@ from npy2bdv.errors import (
     ReadOnlyError,
 )
 from npy2bdv.location import find_xml, pixel_path, read_xml
-from npy2bdv.model.affine import usable
-from npy2bdv.model.spimdata import ATTRIBUTES, ViewRegistration, ViewTransform
+from npy2bdv.model.spimdata import ATTRIBUTES
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
-from npy2bdv.storage.journal import Lock
-from npy2bdv.storage.save import keep_backup, replace_file
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -62,7 +60,7 @@ class BdvEditor(BdvBase):
         self.filename_h5 = str(pixel_path(path_xml, data))
         self.mode = mode
         self._dataset: Dataset | None = Dataset(path_xml, data)
-        self._backed_up = False
+        self._session: Editor | None = None
         counts = self.get_attribute_count()
         self.ntimes, self.nilluminations, self.nchannels, self.ntiles, self.nangles = counts
         self.nsetups = len(data.setups)
@@ -198,27 +196,35 @@ class BdvEditor(BdvBase):
         ------
         ReadOnlyError
             In mode "r".
+        InvalidInputError
+            If the matrix is not 3x4 (or 4x4 with the last row 0 0 0 1), holds NaN, or is singular.
         InUseError
-            If the dataset is being recorded: its writer would overwrite the change.
+            If the dataset is being recorded or edited.
         """
+        view = self._view(time, illumination, channel, tile, angle).id
+        with self._editing() as editor:
+            editor.insert_transform(m_affine, name=name_affine, view=view)
+
+    @contextmanager
+    def _editing(self, *, pixels: bool = False) -> Iterator[Editor]:
+        """Edit in a block, at whose end everything is written; what is read after it is what was written.
+
+        `pixels` says that pixels change: they are closed before and opened again after it.
+        """
+        dataset = self._open
         if self.mode == "r":
             raise ReadOnlyError(f"{self.filename_xml} is open in mode 'r', read only; open it with mode='r+'")
-        view = self._view(time, illumination, channel, tile, angle).id
-        transform = ViewTransform(affine=usable(m_affine), name=name_affine)
-        dataset = self._open
-        known = dataset.spimdata.registrations.get(view, ViewRegistration())
-        changed = replace(known, transforms=(transform, *known.transforms))
-        data = dataset.spimdata.with_registration(view, changed)
-        text = xml.serialise(data)
-        lock = Lock(Path(self.filename_h5))
+        if pixels:
+            dataset.close()
         try:
-            if not self._backed_up:
-                keep_backup(dataset.path)
-                self._backed_up = True
-            replace_file(dataset.path, text)
+            with Editor(dataset.path, after=self._session) as editor:
+                yield editor
+                editor.commit()
+                dataset.spimdata = editor.data
+                self._session = editor
         finally:
-            lock.release()
-        dataset.spimdata = data
+            if pixels:
+                self._dataset = Dataset(dataset.path, dataset.spimdata)
 
     def finalize(self) -> None:
         """Close the files; a second call does nothing."""
