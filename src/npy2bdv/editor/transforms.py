@@ -14,7 +14,7 @@ from npy2bdv.model.spimdata import SpimData, ViewId, ViewRegistration, ViewTrans
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike
+    from npy2bdv.model.affine import AffineLike
 
     Transforms = tuple[ViewTransform, ...]
 
@@ -65,7 +65,7 @@ class TransformEdits(Session):
 
     def insert_transform(
         self,
-        affine: ArrayLike | Affine,
+        affine: AffineLike,
         *,
         name: str = "manually defined",
         at: Literal["outermost", "innermost"] | None = None,
@@ -121,7 +121,7 @@ class TransformEdits(Session):
     def replace_transform(
         self,
         which: str | int,
-        affine: ArrayLike | Affine,
+        affine: AffineLike,
         *,
         name: str | None = None,
         force: bool = False,
@@ -305,7 +305,7 @@ class TransformEdits(Session):
         return place
 
 
-def _transform(affine: ArrayLike | Affine, name: str | None, *, force: bool) -> ViewTransform:
+def _transform(affine: AffineLike, name: str | None, *, force: bool) -> ViewTransform:
     if name is not None:
         _check_name(name)
     return ViewTransform(affine=Affine.from_array(affine) if force else usable(affine), name=name)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import index
-from typing import Literal, Self, SupportsFloat, SupportsIndex
+from typing import Literal, Protocol, Self, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -48,7 +48,7 @@ class Affine:
         object.__setattr__(self, "values", values)
 
     @classmethod
-    def from_array(cls, array: "ArrayLike | Affine") -> Self:
+    def from_array(cls, array: "AffineLike") -> Self:
         """Take a matrix that a person or a program has made, and refuse what cannot be an affine.
 
         Parameters
@@ -341,6 +341,18 @@ def _condition(linear: NDArray[np.float64], first: Literal[0, 1]) -> float:
     return float(singular_values[-1] / singular_values[0])
 
 
+class HasMatrix(Protocol):
+    """A transform of another library, as ``scipy.spatial.transform.Rotation`` is: a 3x3 or 4x4 matrix."""
+
+    def as_matrix(self) -> ArrayLike:
+        """Return the matrix."""
+        ...
+
+
+AffineLike: TypeAlias = ArrayLike | Affine | HasMatrix
+"""What is taken for a transform."""
+
+
 def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
     """Give the centre of a volume of so many pixels: (size - 1) / 2, since pixel centres are integers.
 
@@ -353,7 +365,7 @@ def centre_xyz(size_xyz: Iterable[SupportsIndex]) -> tuple[float, float, float]:
     return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
 
 
-def usable(matrix: "ArrayLike | Affine") -> Affine:
+def usable(matrix: AffineLike) -> Affine:
     """Return a matrix that a user gave as a transform that places pixels.
 
     Raises
