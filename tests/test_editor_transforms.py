@@ -521,7 +521,10 @@ def test_all_else_in_real_xmls_stays_equal(name: str, real_data: Path, tmp_path:
             numbers = [float(number) for number in (original.findtext("affine") or "").split()]
             assert [float(number) for number in transform[3][-1][2].split()] == numbers
     for path_tag in ("hdf5", "n5", "zarr", "BasePath"):
-        assert [each.text for each in after.iter(path_tag)] == [each.text for each in before.iter(path_tag)]
+        # one was printed with white space around its path, which Java would take for a part of it
+        assert [each.text for each in after.iter(path_tag)] == [
+            (each.text or "").strip() for each in before.iter(path_tag)
+        ]
     sections = {
         "ViewInterestPoints",
         "BoundingBoxes",
