@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import RecoveredView, recover
+    from npy2bdv.repack import Repacked, repack
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
     from npy2bdv.view import Level, View
@@ -41,6 +42,7 @@ _HOMES = {
     "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
+    "Repacked": "repack",
     "Stats": "engine",
     "View": "view",
     "ViewId": "model.spimdata",
@@ -52,6 +54,7 @@ _HOMES = {
     "export": "export",
     "open": "dataset",
     "recover": "recover",
+    "repack": "repack",
     "resave": "resave",
 }
 
@@ -67,6 +70,7 @@ __all__ = [
     "Level",
     "QueueFull",
     "RecoveredView",
+    "Repacked",
     "Stats",
     "View",
     "ViewId",
@@ -79,6 +83,7 @@ __all__ = [
     "npy2bdv",
     "open",
     "recover",
+    "repack",
     "resave",
 ]
 

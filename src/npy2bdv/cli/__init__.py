@@ -70,6 +70,7 @@ def _app() -> App:
     from npy2bdv.cli.demo import demo
     from npy2bdv.cli.info import info
     from npy2bdv.cli.recover import recover
+    from npy2bdv.cli.repack import repack
     from npy2bdv.cli.speedtest import speedtest
 
     app = App(
@@ -80,6 +81,6 @@ def _app() -> App:
         version_flags=["--version"],
         help_format="markdown",
     )
-    for command in (demo, convert, info, speedtest, recover):
+    for command in (demo, convert, info, speedtest, recover, repack):
         app.command(command)
     return app
