@@ -95,10 +95,17 @@ BELOW_FORMATS = {
     "storage.zarrfolder",
     "storage.zarrlevel",
 }
+# What looks for faults knows the format that it looks at.
+AUDITS = {
+    ("storage.hdf5audit", "storage.hdf5"),
+    ("storage.n5audit", "storage.n5"),
+    ("storage.zarraudit", "storage.omezarr"),
+}
 
 LIBRARIES = {
     "h5py": {
         "storage.hdf5",
+        "storage.hdf5audit",
         "storage.cells",
         "storage.direct",
         "storage.mapped",
@@ -211,7 +218,7 @@ def fault(module: str, target: str, for_types: bool) -> str | None:
 
 
 def storage_fault(module: str, inner: str) -> str | None:
-    if module == "storage" or inner in BELOW_FORMATS:
+    if module == "storage" or inner in BELOW_FORMATS or (module, inner) in AUDITS:
         return None
     return f"{inner} is a format; formats stand on {sorted(BELOW_FORMATS)} only"
 

@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from npy2bdv.check import check
+    from npy2bdv.check.report import Report, Verdict
     from npy2bdv.create import create
     from npy2bdv.dataset import Dataset, open  # noqa: A004
     from npy2bdv.downsample import downsample
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from npy2bdv.export import export
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.box import Box
+    from npy2bdv.model.findings import Finding
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import RecoveredView, recover
@@ -39,15 +42,19 @@ _HOMES = {
     "Dataset": "dataset",
     "DatasetWriter": "writer",
     "Editor": "editor",
+    "Finding": "model.findings",
     "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
     "Repacked": "repack",
+    "Report": "check.report",
     "Stats": "engine",
+    "Verdict": "check.report",
     "View": "view",
     "ViewId": "model.spimdata",
     "ViewStream": "stream",
     "ViewTransform": "model.spimdata",
+    "check": "check",
     "create": "create",
     "downsample": "downsample",
     "edit": "editor",
@@ -67,15 +74,19 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "Editor",
+    "Finding",
     "Level",
     "QueueFull",
     "RecoveredView",
     "Repacked",
+    "Report",
     "Stats",
+    "Verdict",
     "View",
     "ViewId",
     "ViewStream",
     "ViewTransform",
+    "check",
     "create",
     "downsample",
     "edit",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from npy2bdv.storage.base import FormatCard, FormatName, Pixels
     from npy2bdv.storage.tiff import TiffImage
 
+MAX_XML_BYTES = 2**29
+"""More is no XML of a dataset: one of a hundred thousand views has a tenth of that."""
+
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
 _REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
@@ -137,7 +140,21 @@ def _names(path_xml: Path, pixels: Path) -> bool:
 
 def read_xml(path_xml: Path) -> SpimData:
     """Return what an XML file says."""
-    return xml.parse(path_xml.read_bytes(), source=str(path_xml))
+    return xml.parse(read_bytes(path_xml), source=str(path_xml))
+
+
+def read_bytes(path_xml: Path) -> bytes:
+    """Return the text of an XML file.
+
+    Raises
+    ------
+    FormatError
+        If it is larger than any dataset can need.
+    """
+    size = path_xml.stat().st_size
+    if size > MAX_XML_BYTES:
+        raise FormatError(f"{path_xml} has {size} bytes; an XML of a dataset has at most {MAX_XML_BYTES}")
+    return path_xml.read_bytes()
 
 
 def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pixels | None:
@@ -239,6 +256,11 @@ def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
     if len(places) > 1:
         places.sort(key=Path.exists, reverse=True)
     return places[0]
+
+
+def is_absolute(text: str) -> bool:
+    """Tell whether a path of an XML is absolute on any system, or a URI."""
+    return text.startswith(("/", "\\")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text) is not None
 
 
 def _resolve(folder: Path, text: str) -> Path:

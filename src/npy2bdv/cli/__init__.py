@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     status
         0; or 1 where something was wrong, which one line on stderr explains; or 130 after Ctrl-C; or 2 where
-        arguments cannot be read, or the answer is no (`speedtest`).
+        arguments cannot be read, or the answer is no (`speedtest`), or there are warnings (`check`).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a label may have letters that a console or pipe lacks
@@ -66,6 +66,7 @@ def _app() -> App:
 
     from cyclopts import App
 
+    from npy2bdv.cli.check import check
     from npy2bdv.cli.convert import convert
     from npy2bdv.cli.demo import demo
     from npy2bdv.cli.info import info
@@ -81,6 +82,6 @@ def _app() -> App:
         version_flags=["--version"],
         help_format="markdown",
     )
-    for command in (demo, convert, info, speedtest, recover, repack):
+    for command in (demo, convert, info, check, speedtest, recover, repack):
         app.command(command)
     return app

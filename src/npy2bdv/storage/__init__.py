@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
 from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader
-from npy2bdv.storage import codecs, files, hdf5, n5, omezarr, save, tensors
+from npy2bdv.storage import codecs, files, hdf5, hdf5audit, n5, n5audit, omezarr, save, tensors, zarraudit
+from npy2bdv.storage.base import ContainerAudit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Literal
 
-    from npy2bdv.model.spimdata import ImageLoader, ViewId
-    from npy2bdv.storage.base import Annotation, Codec, Container, FormatCard, FormatName
+    from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
+    from npy2bdv.storage.base import Annotation, Codec, Container, FormatCard, FormatName, Pixels
     from npy2bdv.storage.fence import Fence
 
 FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD, "omezarr": omezarr.CARD_V2}
@@ -124,6 +125,33 @@ def create_image(card: FormatCard, path: Path) -> omezarr.OmeZarrContainer:
 def is_image(path: Path) -> bool:
     """Tell whether a folder is an OME-Zarr image of its own, and nothing else."""
     return omezarr.is_image(path)
+
+
+def audit_container(pixels: Pixels, data: SpimData, folder: Path) -> ContainerAudit:
+    """Look at what a format alone knows of the pixels of a dataset, whose XML lies in `folder`; not at pixels."""
+    loader, views, setups = data.loader, tuple(data.views()), sorted(data.setups)
+    if isinstance(pixels, hdf5.Hdf5Container):
+        return hdf5audit.audit(pixels, views, setups, data.timepoints.ids, folder)
+    if isinstance(pixels, n5.N5Container):
+        return ContainerAudit(findings=tuple(n5audit.audit(files.FileStore(pixels.path), views, setups)))
+    if isinstance(pixels, omezarr.OmeZarrContainer) and isinstance(loader, OmeZarrLoader):
+        groups = {view: loader.groups[view] for view in views if view in loader.groups}
+        found = zarraudit.audit(pixels.path, groups, loader.version, loader.zarr_version)
+        return ContainerAudit(findings=tuple(found))
+    return ContainerAudit(findings=())
+
+
+def mend_container(loader: ImageLoader, path: Path, codes: set[str], data: SpimData) -> None:
+    """Correct what a format says of its pixels, for these codes of findings; pixels are not touched."""
+    setups, views = sorted(data.setups), list(data.views())
+    if isinstance(loader, Hdf5Loader):
+        with hdf5.Hdf5Container(path, "r+") as container:
+            hdf5audit.mend(container, codes, setups, data.timepoints.ids)
+            container.flush(sync=True)
+    elif isinstance(loader, N5Loader):
+        n5audit.mend(files.FileStore(path), codes, setups, views)
+    elif isinstance(loader, OmeZarrLoader):
+        zarraudit.mend(path, codes, loader.groups)
 
 
 def remove_container(card: FormatCard, path: Path) -> None:

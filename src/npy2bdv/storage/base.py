@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from npy2bdv.model.findings import Finding
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
     from npy2bdv.model.spimdata import ImageLoader, PathRef, Triple, ViewId
 
@@ -130,6 +131,19 @@ class FormatCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerAudit:
+    """What is wrong with a container.
+
+    `unsigned` are the setups whose uint16 pixels lack an attribute that says so, and what they are called: whether
+    that goes well depends on the pixels. `unreachable` are views whose pixels lie in a file that is not there.
+    """
+
+    findings: tuple[Finding, ...]
+    unsigned: dict[int, str] = field(default_factory=dict)
+    unreachable: frozenset[ViewId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageNote:
     """What a format may say of a view beside its pixels, for programs that do not read the XML."""
 
@@ -146,6 +160,15 @@ class Annotation:
     voxel_size_xyz: Triple | None = None
     unit: str | None = None
     channel: str | None = None
+
+
+def plane_runs(rows: Any) -> tuple[tuple[int, int], ...]:
+    """Return runs of planes (start, stop) as they were kept with a view; none where they make no sense."""
+    try:
+        runs = tuple((int(start), int(stop)) for start, stop in rows)
+    except (TypeError, ValueError, OverflowError):
+        return ()
+    return tuple(sorted(run for run in runs if 0 <= run[0] < run[1]))
 
 
 def missing_library(name: str, purpose: str) -> InvalidInputError:
@@ -195,6 +218,15 @@ class CountsAbsent(Protocol):
 
         Where a format stores no chunks of zeros these are all chunks if it stores none at all, else nothing.
         """
+        ...
+
+
+@runtime_checkable
+class KnowsMissingPlanes(Protocol):
+    """Pixels that keep which planes of a view never came."""
+
+    def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
+        """Return which planes (start, stop) of a view never came, as `note_missing_planes` kept it."""
         ...
 
 

@@ -116,7 +116,12 @@ class CellsReader:
                 strict=True,
             )
         )
-        return sum(place not in self._present for place in product(z, y, x))
+        places = math.prod(
+            max(0, part.stop - part.start) for part in (z, y, x)
+        )  # too many for len(), perhaps
+        if places <= len(self._present):
+            return sum(place not in self._present for place in product(z, y, x))
+        return places - sum(a in z and b in y and c in x for a, b, c in self._present)
 
     def _find_present(self) -> None:
         """Count the chunks, which is quick, and look where they are only if some are absent."""

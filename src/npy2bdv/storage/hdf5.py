@@ -20,7 +20,7 @@ from h5py._objects import phil  # h5py's lock around the library
 from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import Hdf5Loader, ViewId
-from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload
+from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
 from npy2bdv.storage.truncated import what_is_whole
@@ -64,18 +64,26 @@ _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
 _METADATA_BYTES = 2 * 2**20  # of a file that is written
 _LEVELS_KEPT = 4
 
+MAX_LEVELS = 64
+"""More than these are taken for damage, or an attack."""
+
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+"""What h5py raises where a file is damaged."""
+
 _PIECE_BYTES = 2 * 2**20  # measured: 1 MiB and 4 MiB are slower
 
 
-def _setup_path(setup: int) -> str:
+def setup_path(setup: int) -> str:
+    """Return the group of a setup."""
     return f"s{setup:02d}"
 
 
 def _view_path(view: ViewId) -> str:
-    return f"t{view.time:05d}/{_setup_path(view.setup)}"
+    return f"t{view.time:05d}/{setup_path(view.setup)}"
 
 
-def _cells_path(view: ViewId, level: int) -> str:
+def cells_path(view: ViewId, level: int) -> str:
+    """Return where a level of a view lies."""
     return f"{_view_path(view)}/{level}/cells"
 
 
@@ -167,12 +175,23 @@ class Hdf5Container(Handle):
         """Return the downsampling factors (z, y, x) of the levels of a setup."""
         known = self._factors.get(setup) if self._mode == "r" and not self._closed else None
         if known is None:
-            name = f"{_setup_path(setup)}/resolutions"
+            name = f"{setup_path(setup)}/resolutions"
             if name not in self.file:
                 raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
-            rows = np.atleast_2d(self.file[name][()])
-            known = self._factors[setup] = tuple((float(z), float(y), float(x)) for x, y, z in rows)
+            known = self._factors[setup] = self._read_factors(name)
         return known
+
+    def _read_factors(self, name: str) -> tuple[tuple[float, float, float], ...]:
+        try:
+            table = self.file[name]
+            if not (table.size and table.size <= 3 * MAX_LEVELS and table.shape[-1] == 3):
+                raise ValueError(f"its shape is {table.shape}")
+            rows = np.atleast_2d(table[()]).astype(float)
+            return tuple((float(z), float(y), float(x)) for x, y, z in rows)
+        except (*_DAMAGED, IndexError) as error:
+            raise FormatError(
+                f"{self.path}: {name} holds no factors of levels, three numbers each ({error}); it is damaged"
+            ) from error
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
@@ -187,7 +206,7 @@ class Hdf5Container(Handle):
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored (and its partition can be reached)."""
         try:
-            return isinstance(self.file[_cells_path(view, level)], h5py.Dataset)
+            return isinstance(self.file[cells_path(view, level)], h5py.Dataset)
         except KeyError:
             return False
 
@@ -204,15 +223,15 @@ class Hdf5Container(Handle):
 
     def _open_level(self, view: ViewId, level: int) -> Hdf5Level:
         try:
-            cells = self.file[_cells_path(view, level)]
+            cells = self.file[cells_path(view, level)]
         except KeyError as error:
-            self._check_partition(_cells_path(view, level), str(error))
+            self._check_partition(cells_path(view, level), str(error))
             raise MissingKeyError(
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
-                f"(no {_cells_path(view, level)}, or the file it links to is gone)"
+                f"(no {cells_path(view, level)}, or the file it links to is gone)"
             ) from None
         if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
-            raise FormatError(f"{self.path}: {_cells_path(view, level)} is no image (a 3-D dataset)")
+            raise FormatError(f"{self.path}: {cells_path(view, level)} is no image (a 3-D dataset)")
         if self._fence is not None:
             for path in files_beside(cells, self.path):
                 self._fence.check(path, self.path)
@@ -231,7 +250,7 @@ class Hdf5Container(Handle):
 
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
         """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""
-        group = self.file.get(_setup_path(setup))
+        group = self.file.get(setup_path(setup))
         name = None if group is None else group.attrs.get("dataType")
         name = name.decode() if isinstance(name, bytes) else name
         if name in PIXEL_TYPES:
@@ -267,7 +286,7 @@ class Hdf5Container(Handle):
         chunks = []
         for level in range(pyramid.n_levels):
             if level < first:
-                cells = self.file[_cells_path(view, level)]
+                cells = self.file[cells_path(view, level)]
             else:
                 end = self.file.id.get_filesize()
                 cells = self._create_cells(view, level, pyramid, dtype, codec)
@@ -299,7 +318,7 @@ class Hdf5Container(Handle):
         image = h5py.h5d.create(self.file.id, None, h5py.h5t.py_create(stored), space, properties)
         parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
         parents.set_create_intermediate_group(True)
-        h5py.h5o.link(image, self.file.id, _cells_path(view, level).encode(), lcpl=parents)
+        h5py.h5o.link(image, self.file.id, cells_path(view, level).encode(), lcpl=parents)
         return h5py.Dataset(image)
 
     def in_place(self, codec: Codec) -> bool:
@@ -312,6 +331,13 @@ class Hdf5Container(Handle):
         group.attrs.pop("npy2bdv_missing_planes", None)
         if ranges:
             group.attrs["npy2bdv_missing_planes"] = np.array(ranges, "<i8")
+
+    def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
+        """Return which planes (start, stop) never came."""
+        group = self.file.get(_view_path(view))
+        if not isinstance(group, h5py.Group) or "npy2bdv_missing_planes" not in group.attrs:
+            return ()
+        return plane_runs(group.attrs["npy2bdv_missing_planes"])
 
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
@@ -327,7 +353,7 @@ class Hdf5Container(Handle):
         if self._described.get(setup) == described:
             return
         self._described[setup] = described
-        group = self.file.require_group(_setup_path(setup))
+        group = self.file.require_group(setup_path(setup))
         for name, rows, kind in (("resolutions", pyramid.factors, "<f8"), ("subdivisions", chunks, "<i4")):
             table = np.array([row[::-1] for row in rows], kind)  # x, y, z
             if name in group:
@@ -344,7 +370,7 @@ class Hdf5Container(Handle):
 
     def _is_called(self, setup: int, name: str) -> bool:
         """Tell whether a setup has this pixel type by name: its images, and further ones, are then stored as such."""
-        group = self.file.get(_setup_path(setup))
+        group = self.file.get(setup_path(setup))
         found = None if group is None else group.attrs.get("dataType")
         return (found.decode() if isinstance(found, bytes) else found) == name
 

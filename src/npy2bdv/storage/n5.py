@@ -24,7 +24,7 @@ from npy2bdv.errors import (
 from npy2bdv.handle import Handle
 from npy2bdv.model.slicing import chunks_of
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
-from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, Payload
+from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
 from npy2bdv.storage.files import FileStore, is_real_folder, names_in
 from npy2bdv.storage.tensors import open_array, tensorstore
@@ -77,15 +77,17 @@ _UNITS = {
 }
 
 
-def _setup_key(setup: int) -> str:
+def setup_key(setup: int) -> str:
+    """Return the folder of a setup."""
     return f"setup{setup}"
 
 
 def _view_key(view: ViewId) -> str:
-    return f"{_setup_key(view.setup)}/timepoint{view.time}"
+    return f"{setup_key(view.setup)}/timepoint{view.time}"
 
 
-def _level_key(view: ViewId, level: int) -> str:
+def level_key(view: ViewId, level: int) -> str:
+    """Return the folder of a level of a view."""
     return f"{_view_key(view)}/s{level}"
 
 
@@ -95,7 +97,10 @@ def is_container(path: Path) -> bool:
         return False
     store, setups = FileStore(path), names_in(path) - {_ATTRIBUTES, _CACHE}
     try:
-        known = ["n5" in _read(store, ""), *("downsamplingFactors" in _read(store, name) for name in setups)]
+        known = [
+            "n5" in read_attributes(store, ""),
+            *("downsamplingFactors" in read_attributes(store, name) for name in setups),
+        ]
     except FormatError:
         return False
     return any(known)
@@ -111,13 +116,13 @@ def _holds_only(folder: Path, name: re.Pattern[str], *below: re.Pattern[str]) ->
     )
 
 
-def _read(store: FileStore, key: str) -> dict[str, Any]:
+def read_attributes(store: FileStore, key: str) -> dict[str, Any]:
     """Return the attributes of a folder; none where they are absent."""
     name = f"{key}/{_ATTRIBUTES}".removeprefix("/")
     text = store.get(name)
     try:
         found = json.loads(b"{}" if text is None else text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{store.root / name} is no JSON ({error}); the container is damaged") from error
     if not isinstance(found, dict):
         raise FormatError(
@@ -134,7 +139,7 @@ def annotated(path: Path, said: Mapping[ViewId, Annotation]) -> dict[str, bytes 
     store = FileStore(path)
     texts: dict[str, bytes | None] = {}
     for view, annotation in said.items():
-        before = _read(store, _view_key(view))
+        before = read_attributes(store, _view_key(view))
         if "resolution" not in before:
             continue
         after = dict(before)
@@ -186,7 +191,7 @@ class N5Container(Handle):
     def describe(self, key: str, changes: dict[str, Any]) -> None:
         """Change attributes of a folder; those of other programs stay."""
         self._check(writing=True)
-        text = json.dumps(_read(self._store, key) | changes, separators=(",", ":"))
+        text = json.dumps(read_attributes(self._store, key) | changes, separators=(",", ":"))
         self._store.remove(_CACHE)
         self._store.put(f"{key}/{_ATTRIBUTES}".removeprefix("/"), [text.encode()])
 
@@ -201,11 +206,11 @@ class N5Container(Handle):
     def factors(self, setup: int) -> tuple[tuple[float, float, float], ...]:
         """Return the downsampling factors (z, y, x) of the levels of a setup."""
         self._check()
-        rows = _read(self._store, _setup_key(setup)).get("downsamplingFactors")
+        rows = read_attributes(self._store, setup_key(setup)).get("downsamplingFactors")
         if rows is None:
             raise MissingKeyError(
                 f"{self.path} does not describe setup {setup} (no downsamplingFactors in "
-                f"{_setup_key(setup)}/{_ATTRIBUTES})"
+                f"{setup_key(setup)}/{_ATTRIBUTES})"
             )
         try:
             return tuple((float(z), float(y), float(x)) for x, y, z in rows)
@@ -227,13 +232,13 @@ class N5Container(Handle):
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored."""
         self._check()
-        return "dimensions" in _read(self._store, _level_key(view, level))
+        return "dimensions" in read_attributes(self._store, level_key(view, level))
 
     def level(self, view: ViewId, level: int) -> N5Level:
         """Return one level of a view."""
         self._check()
-        key = _level_key(view, level)
-        attributes = _read(self._store, key)
+        key = level_key(view, level)
+        attributes = read_attributes(self._store, key)
         if "dimensions" not in attributes:
             raise MissingKeyError(
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
@@ -271,7 +276,7 @@ class N5Container(Handle):
         factors = [list(row[::-1]) for row in pyramid.factors]
         described = {"downsamplingFactors": factors, "dataType": dtype.name}
         if self._described.get(view.setup) != described:
-            self.describe(_setup_key(view.setup), described)
+            self.describe(setup_key(view.setup), described)
             self._described[view.setup] = described
         levels = []
         for level in range(first, pyramid.n_levels):
@@ -285,8 +290,8 @@ class N5Container(Handle):
                 "compression": _compression(codec),
                 "downsamplingFactors": factors[level],
             }
-            self.describe(_level_key(view, level), attributes)
-            levels.append(N5Level(self, _level_key(view, level), attributes))
+            self.describe(level_key(view, level), attributes)
+            levels.append(N5Level(self, level_key(view, level), attributes))
         return tuple(levels)
 
     def note_times(self, times: Iterable[int]) -> None:
@@ -299,6 +304,11 @@ class N5Container(Handle):
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep which planes (start, stop) never came: ``npy2bdv_missing_planes`` of the time point."""
         self.describe(_view_key(view), {"npy2bdv_missing_planes": [list(each) for each in ranges]})
+
+    def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
+        """Return which planes (start, stop) never came."""
+        self._check()
+        return plane_runs(read_attributes(self._store, _view_key(view)).get("npy2bdv_missing_planes", ()))
 
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
@@ -355,7 +365,7 @@ def _compression(codec: Codec) -> dict[str, Any]:
 
 
 # What tensorstore must know to read, with defaults; it takes other parameters for an error.
-_DECODERS: dict[str, dict[str, Any]] = {
+DECODERS: dict[str, dict[str, Any]] = {
     "raw": {},
     "gzip": {"useZlib": False},
     "bzip2": {},
@@ -382,10 +392,8 @@ class N5Level:
         self._array: Any = None
         self._spare: deque[NDArray[np.uint8]] = deque(maxlen=_SPARE)
         try:
-            x, y, z = attributes["dimensions"]
-            self.shape: Zyx = (z, y, x)
-            x, y, z = attributes["blockSize"]
-            self.chunk: Zyx = (z, y, x)
+            self.shape: Zyx = _sizes(attributes["dimensions"], least=0)
+            self.chunk: Zyx = _sizes(attributes["blockSize"])
             self.dtype = np.dtype(_known_type(attributes["dataType"]))
             self._compression: dict[str, Any] = attributes["compression"]
             self._codec: str = self._compression["type"]
@@ -427,12 +435,12 @@ class N5Level:
         return self._opened().T
 
     def _opened(self) -> Any:
-        if self._codec not in _DECODERS:
+        if self._codec not in DECODERS:
             raise FormatError(
                 f"{self._container.path / self._key} is compressed with {self._codec!r}, which cannot be read; "
-                f"{', '.join(map(repr, _DECODERS))} can: let Fiji resave the dataset with one of them"
+                f"{', '.join(map(repr, DECODERS))} can: let Fiji resave the dataset with one of them"
             )
-        known = {name: self._compression.get(name, usual) for name, usual in _DECODERS[self._codec].items()}
+        known = {name: self._compression.get(name, usual) for name, usual in DECODERS[self._codec].items()}
         metadata = {
             "dimensions": self.shape[::-1],
             "blockSize": self.chunk[::-1],
@@ -526,6 +534,14 @@ class N5Level:
                     region = slice(z * depth, planes), slice(y, ends[0]), slice(x, ends[1])
                     payload = self._encoded(self.read(region))
                 self.store([(place, payload)])
+
+
+def _sizes(sizes: Any, *, least: int = 1) -> Zyx:
+    """Return three sizes (x, y, z) of an array as (z, y, x)."""
+    x, y, z = sizes
+    if not all(type(size) is int and least <= size < 2**63 for size in (x, y, z)):
+        raise ValueError(f"three whole numbers are needed, of at least {least}, found {sizes!r:.80}")
+    return z, y, x
 
 
 def _known_type(name: str) -> str:

@@ -25,7 +25,7 @@ from npy2bdv.errors import (
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
-from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote
+from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote, plane_runs
 from npy2bdv.storage.files import is_real_folder, names_in
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
@@ -386,6 +386,11 @@ class OmeZarrContainer(Handle):
         said = self._said(view)
         assert said is not None
         self._change(view, said, {"npy2bdv": {"missing_planes": ranges}} if ranges else {})
+
+    def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
+        """Return which planes (start, stop) never came."""
+        ours = (self._folder.attributes(self._group(view).path) or {}).get("npy2bdv")
+        return plane_runs(ours.get("missing_planes", ())) if isinstance(ours, dict) else ()
 
     def complete(self, view: ViewId) -> None:
         """Set the contrast with which viewers show the image, from the middle of its coarsest level."""

@@ -34,6 +34,11 @@ class SplitContainer(Handle):
         self._parts = parts
 
     @property
+    def inner(self) -> Pixels:
+        """The container whose images were split."""
+        return self._inner
+
+    @property
     def path(self) -> Path:
         """Where the pixels lie."""
         return self._inner.path

@@ -72,6 +72,10 @@ class ZarrFolder:
                     ) from error
         return None
 
+    def said_of_array(self, array: str) -> dict[str, Any] | None:
+        """Return the metadata of an array as they stand; None where there is none."""
+        return next(filter(None, (self._json(join(array, name)) for name in ("zarr.json", ".zarray"))), None)
+
     def zero_filled(self, array: str) -> dict[str, Any] | None:
         """Return the metadata of an array with which absent chunks are zeros; None where they are so already."""
         for name in ("zarr.json", ".zarray"):
@@ -128,7 +132,7 @@ class ZarrFolder:
             return None
         try:
             said = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"{self.path / key} is damaged: it should be JSON ({error})") from error
         if not isinstance(said, dict):
             raise FormatError(f"{self.path / key} is damaged: it should be a JSON object")

@@ -35,6 +35,7 @@ from npy2bdv.model.spimdata import (
     ViewTransform,
     VoxelSize,
 )
+from npy2bdv.xml.audit import audit
 from npy2bdv.xml.elements import (
     collector_off,
     entity_tag,
@@ -43,6 +44,7 @@ from npy2bdv.xml.elements import (
     numbers_of,
     path_of,
     read_element,
+    root_of,
     shortened,
     split_children,
     text_of,
@@ -66,7 +68,7 @@ _SECTIONS = (
     "StitchingResults",
     "IntensityAdjustments",
 )
-__all__ = ["MAX_TIMEPOINTS", "parse", "serialise"]
+__all__ = ["MAX_TIMEPOINTS", "audit", "parse", "salvage", "serialise"]
 
 MAX_TIMEPOINTS = 1_000_000
 """More than these are taken for a mistake, or an attack."""
@@ -91,7 +93,7 @@ def parse(text: bytes | str, source: str = "the XML") -> SpimData:
     """
     try:
         with collector_off():
-            root = _root(_DECLARATION.sub("", text, count=1).encode() if isinstance(text, str) else text)
+            root = root_of(_DECLARATION.sub("", text, count=1).encode() if isinstance(text, str) else text)
             return _spimdata(root)
     except etree.XMLSyntaxError as error:
         raise FormatError(f"{source} is not well-formed XML: {error.msg}") from error
@@ -99,26 +101,51 @@ def parse(text: bytes | str, source: str = "the XML") -> SpimData:
         raise FormatError(f"{source}: {error}") from error
 
 
-def _root(text: bytes) -> _Element:
-    # libxml2 itself stops at a nesting depth of 256 unless huge_tree is set
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
-        huge_tree=False,
-    )
-    root = etree.fromstring(text, parser)
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise FormatError(
-            "it has a document type declaration, which a dataset never needs and which can hide other files; remove it"
-        )
-    if root.tag != "SpimData":
-        raise FormatError(
-            f"its root element is <{root.tag}>, not <SpimData>: this is no BigDataViewer dataset"
-        )
-    return root
+_REMOVABLE = (
+    "ViewTransform",
+    "ViewRegistration",
+    "MissingView",
+    "ViewSetup",
+    "zgroup",
+    "partition",
+    "generatedBy",
+)
+_MOST_REMOVED = 100
+
+
+def salvage(text: bytes) -> SpimData | None:
+    """Return what an XML says without the elements that cannot be read; None where that does not help.
+
+    For looking at the rest of a dataset, never for writing.
+    """
+    try:
+        with collector_off():
+            root = root_of(text)
+            for _ in range(_MOST_REMOVED):
+                try:
+                    return _spimdata(root)
+                except FormatError as error:
+                    if not _remove_at(root, str(error)):
+                        return None
+    except (etree.XMLSyntaxError, FormatError):
+        return None
+    return None
+
+
+def _remove_at(root: _Element, message: str) -> bool:
+    """Remove the smallest element around the line that an error names, if it is one that a dataset can do without."""
+    named = re.match(r"line (\d+):", message)
+    if named is None:
+        return False
+    line: object = int(named[1])
+    for node in root.iter():
+        if node.sourceline == line:
+            for around in (*reversed([*node.iter()]), *node.iterancestors()):
+                parent = around.getparent()
+                if around.tag in _REMOVABLE and parent is not None:
+                    parent.remove(around)
+                    return True
+    return False
 
 
 class _Children:

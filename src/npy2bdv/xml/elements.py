@@ -33,6 +33,29 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
+def root_of(text: bytes) -> _Element:
+    """Return the root element of a text that cannot reach for other files, or grow."""
+    # libxml2 itself stops at a nesting depth of 256 unless huge_tree is set
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=False,
+    )
+    root = etree.fromstring(text, parser)
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise FormatError(
+            "it has a document type declaration, which a dataset never needs and which can hide other files; remove it"
+        )
+    if root.tag != "SpimData":
+        raise FormatError(
+            f"its root element is <{root.tag}>, not <SpimData>: this is no BigDataViewer dataset"
+        )
+    return root
+
+
 def split_children(
     parent: _Element, known: Iterable[str]
 ) -> tuple[dict[str, list[_Element]], tuple[Kept, ...]]:

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     ReadSequence = Callable[[_Element], SpimData]
 
-_PIXEL_TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
+PIXEL_TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
 _CHILDREN = {"bdv.hdf5": ("hdf5", "partition"), "bdv.n5": ("n5",), "bdv.multimg.zarr": ("zarr", "zgroups")}
-_SPLIT = ("split.viewerimgloader", "split.imgloader", "split.multiresolutionimgloader")
+SPLIT = ("split.viewerimgloader", "split.imgloader", "split.multiresolutionimgloader")
 _FILE_LISTS = ("spimreconstruction.filemap2", "spimreconstruction.filelist")
 _STACKS = ("spimreconstruction.stack.ij", "spimreconstruction.stack.loci")
 _LAYOUTS = {
@@ -68,10 +68,10 @@ _LAYOUTS = {
 def read_loader(node: _Element, read_sequence: ReadSequence) -> ImageLoader:
     """Return what an <ImageLoader> says; `read_sequence` reads the <SequenceDescription> that one may hold."""
     format_ = node.get("format") or ""
-    if format_ in _PIXEL_TAGS:
+    if format_ in PIXEL_TAGS:
         return _pixel_loader(node, format_)
     try:
-        if format_ in _SPLIT:
+        if format_ in SPLIT:
             return _split_loader(node, format_, read_sequence)
         if format_ in _FILE_LISTS:
             return _file_list_loader(node, format_)
@@ -84,10 +84,10 @@ def read_loader(node: _Element, read_sequence: ReadSequence) -> ImageLoader:
 
 def _pixel_loader(node: _Element, format_: str) -> ImageLoader:
     found, kept = split_children(node, _CHILDREN[format_])
-    path = first_of(found, _PIXEL_TAGS[format_])
+    path = first_of(found, PIXEL_TAGS[format_])
     if path is None:
         raise FormatError(
-            f"line {node.sourceline}: <ImageLoader> does not name its pixels (no <{_PIXEL_TAGS[format_]}>)"
+            f"line {node.sourceline}: <ImageLoader> does not name its pixels (no <{PIXEL_TAGS[format_]}>)"
         )
     version = node.get("version")
     if format_ == "bdv.n5":
@@ -208,7 +208,7 @@ def write_loader(sequence: _Element, loader: ImageLoader) -> None:
         write_element(sequence, loader.element)
         return
     node = etree.SubElement(sequence, "ImageLoader", format=loader.format)
-    write_path(node, _PIXEL_TAGS[loader.format], loader.path)
+    write_path(node, PIXEL_TAGS[loader.format], loader.path)
     if not isinstance(loader, Hdf5Loader):
         _write_zarr_or_n5(node, loader)
         return
