@@ -258,7 +258,8 @@ def white_space_in_a_missing_view(folder: Path, patch: pytest.MonkeyPatch) -> Pa
 
 @fault("X03")
 def line_break_in_a_bounding_box(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    box = '<BoundingBoxes><BoundingBoxDefinition name="a"><min>0\n0 0</min><max>1 1 1</max></BoundingBoxDefinition></BoundingBoxes>'
+    box = '<BoundingBoxDefinition name="a"><min>0\n0 0</min><max>1 1 1</max></BoundingBoxDefinition>'
+    box = f"<BoundingBoxes>{box}</BoundingBoxes>"
     return inserted(sound(folder), "</SpimData>", box)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from faults import FAULTS, Fault, edited, sound
 
 import npy2bdv
-from faults import FAULTS, Fault, edited, sound
 from npy2bdv.cli import main
 from npy2bdv.errors import InUseError
 from npy2bdv.model.findings import CODES, GROUPS, PROGRAMS

@@ -36,8 +36,7 @@ def table() -> str:
                 remedy = known.remedy.replace("|", "\\|").replace("<", "\\<")
                 mends = "mends it" if known.mended else "bars mending of the XML" if known.bars else ""
                 lines.append(
-                    f"| {code} | {known.severity} | {what} | {remedy} | {mends} | "
-                    f"{programs(known.effects)} |"
+                    f"| {code} | {known.severity} | {what} | {remedy} | {mends} | {programs(known.effects)} |"
                 )
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
 """What other programs make of a dataset: opens, opens wrongly, does not open, and why.
 
 Facts: formats.md 2.4, 2.5, 3.3, 4.1, 4.4, 8.2, 8.3. The verdicts on Bio-Formats and npy2bdv 1.x are tested against
-these programs; those on BigDataViewer and BigStitcher follow from their sources and from runs of their Java code, those on
-BigStitcher 3.0 from its source alone; that on napari from what its OME-Zarr reader takes.
+these programs; those on BigDataViewer and BigStitcher follow from their sources and from runs of their Java code,
+those on BigStitcher 3.0 from its source alone; that on napari from what its OME-Zarr reader takes.
 """
 
 from __future__ import annotations
