@@ -73,11 +73,24 @@ class Selector:
         return found
 
     def setups(self, data: SpimData, where: Mapping[str, object]) -> tuple[int, ...]:
-        """Return the ids of the setups that fit, in order; `where` as in `views`, without ``view`` and ``time``."""
+        """Return the ids of the setups that fit, in order; `where` as in `views`, without ``view`` and ``time``.
+
+        Raises
+        ------
+        MissingKeyError
+            If there is none that fits.
+        InvalidInputError
+            If ``view`` or ``time`` is given.
+        """
         self._look_up(data)
-        return tuple(
-            self._find_setups(data, {name: each for name, each in where.items() if each is not None})
-        )
+        given = {name: each for name, each in where.items() if each is not None}
+        for name in ("view", "time"):
+            if name in given:
+                raise InvalidInputError(
+                    f"{name}={given[name]!r} selects views; this is one of all time points of a setup: select by setup= "
+                    "or attributes"
+                )
+        return tuple(self._find_setups(data, given))
 
     def ids(self, data: SpimData, attribute: str, value: object) -> list[int]:
         """Return the ids of an attribute that an id or label, or several, name."""
