@@ -165,7 +165,7 @@ REFUSALS: dict[str, tuple[type[Exception], Callable[[npy2bdv.Editor], object]]] 
     "no setup 9": (MissingKeyError, lambda e: e.rename_setup(9, "x")),
     "give size_xyz=, unit= or both": (InvalidInputError, lambda e: e.set_voxel_size()),
     "three sizes above 0": (InvalidInputError, lambda e: e.set_voxel_size((1, 1, 0))),
-    "time=1 selects views; this is one of all time points": (
+    "time=1 selects views, but this is one of all time points": (
         InvalidInputError,
         lambda e: e.set_voxel_size((1, 1, 1), time=1),
     ),

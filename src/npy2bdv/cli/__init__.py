@@ -73,6 +73,7 @@ def _app() -> App:
     from npy2bdv.cli.recover import recover
     from npy2bdv.cli.repack import repack
     from npy2bdv.cli.speedtest import speedtest
+    from npy2bdv.cli.transform import transform
 
     app = App(
         name="npy2bdv",
@@ -84,4 +85,5 @@ def _app() -> App:
     )
     for command in (demo, convert, info, check, speedtest, recover, repack):
         app.command(command)
+    app.command(transform)
     return app

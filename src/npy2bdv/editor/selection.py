@@ -87,7 +87,7 @@ class Selector:
         for name in ("view", "time"):
             if name in given:
                 raise InvalidInputError(
-                    f"{name}={given[name]!r} selects views; this is one of all time points of a setup: select by setup= "
+                    f"{name}={given[name]!r} selects views, but this is one of all time points of a setup: give setup= "
                     "or attributes"
                 )
         return tuple(self._find_setups(data, given))

@@ -113,10 +113,10 @@ class TransformEdits(Session):
                 place = len(old) if at == "innermost" else 0
             return (*old[:place], transform, *old[place:])
 
-        place = (
-            f"before {before!r}" if before is not None else f"after {after!r}" if after is not None else at
-        )
-        self._each(f"insert transform {name!r} {place or 'outermost'}, {_numbers(transform)}", insert, where)
+        place: str = at or "outermost"
+        if before is not None or after is not None:
+            place = f"before {_said(before)}" if before is not None else f"after {_said(after)}"
+        self._each(f"insert transform {name!r} {place}, {_numbers(transform)}", insert, where)
 
     def replace_transform(
         self,
@@ -159,7 +159,7 @@ class TransformEdits(Session):
             return (*old[:place], named, *old[place + 1 :])
 
         renamed = "" if name is None else f" and call it {name!r}"
-        self._each(f"replace transform {which!r} by {_numbers(new)}{renamed}", put, where, which)
+        self._each(f"replace transform {_said(which)} by {_numbers(new)}{renamed}", put, where, which)
 
     def remove_transform(self, which: str | int, **where: Any) -> None:
         """Remove a transform. Views that do not have it are passed over.
@@ -183,7 +183,7 @@ class TransformEdits(Session):
             place = self._place(view, old, which)
             return None if place is None else (*old[:place], *old[place + 1 :])
 
-        self._each(f"remove transform {which!r}", remove, where, which)
+        self._each(f"remove transform {_said(which)}", remove, where, which)
 
     def rename_transform(self, which: str | int, name: str, **where: Any) -> None:
         """Give a transform another name. Views that do not have it are passed over.
@@ -217,7 +217,7 @@ class TransformEdits(Session):
                 )
             return (*old[:place], ViewTransform(affine=old[place].affine, name=name), *old[place + 1 :])
 
-        self._each(f"rename transform {which!r} to {name!r}", rename, where, which)
+        self._each(f"rename transform {_said(which)} to {name!r}", rename, where, which)
 
     def compose_transforms(self, *, name: str = "composed", **where: Any) -> None:
         """Make one transform of all that a view has; it does not move. Views without any are passed over.
@@ -249,7 +249,7 @@ class TransformEdits(Session):
                 raise FormatError(f"time {view.time}, setup {view.setup}: {error}") from None
             return (ViewTransform(affine=total, name=name),)
 
-        self._each(f"compose all transforms into one, {name!r}", compose, where, "any")
+        self._each(f"compose all transforms into one, {name!r}", compose, where, 0)
 
     # -- how ---------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class TransformEdits(Session):
         if not changes:
             names = Counter(each.name for view in views for each in known.get(view, _NONE).transforms)
             raise MissingKeyError(
-                f"none of the {len(views)} selected views has the transform {which!r}; they have "
+                f"none of the {len(views)} selected views has a transform {_said(which)}; they have "
                 + (
                     ", ".join(f"{name!r} ({count} views)" for name, count in names.most_common(20))
                     or "none at all"
@@ -300,9 +300,13 @@ class TransformEdits(Session):
         if place is None:
             names = ", ".join(repr(each.name) for each in transforms) or "none"
             raise MissingKeyError(
-                f"time {view.time}, setup {view.setup} has no transform {which!r}; it has {names}. Nothing was changed"
+                f"time {view.time}, setup {view.setup} has no transform {_said(which)}; it has {names}"
             )
         return place
+
+
+def _said(which: str | int | None) -> str:
+    return repr(which) if isinstance(which, str) else f"at place {which}"
 
 
 def _transform(affine: AffineLike, name: str | None, *, force: bool) -> ViewTransform:
