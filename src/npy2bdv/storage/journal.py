@@ -7,6 +7,8 @@ Beside ``NAME.h5`` lie, while it is written,
 ``NAME.h5.journal``
     What recovery trusts: who writes, the layout of each image, where compressed chunks went, which planes are
     there. It goes when the file is closed cleanly.
+``NAME.h5.redo``
+    What a flush of HDF5 is about to write; see storage/flushes.py.
 ``NAME.h5.planes``
     Raw planes of rows of chunks that are not full yet, where they cannot be written in place.
 
@@ -60,10 +62,15 @@ def planes_path(pixels: Path) -> Path:
     return pixels.with_name(pixels.name + ".planes")
 
 
+def redo_path(pixels: Path) -> Path:
+    """Return where a flush of an HDF5 file is noted before it is made."""
+    return pixels.with_name(pixels.name + ".redo")
+
+
 def remove_leftovers(pixels: Path) -> None:
     """Remove the journal of an earlier recording of this name."""
     planes = planes_path(pixels)
-    for path in (journal_path(pixels), planes, _fresh(planes)):
+    for path in (planes, _fresh(planes), redo_path(pixels), journal_path(pixels)):
         path.unlink(missing_ok=True)
 
 
@@ -167,6 +174,18 @@ class Journal:
             self._file.close()
             move(fresh.path, self.path)
             self._file = self.path.open("ab", buffering=0)
+
+    def clear(self) -> None:
+        """Forget all records."""
+        with self._guard:
+            self._file.seek(0)
+            self._file.truncate(len(_TITLE))
+            self._file.seek(len(_TITLE))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no record."""
+        return self.nbytes <= len(_TITLE)
 
     @property
     def nbytes(self) -> int:
