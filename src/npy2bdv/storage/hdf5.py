@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import sys
 import warnings
@@ -23,6 +22,7 @@ from npy2bdv.model.spimdata import Hdf5Loader, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
+from npy2bdv.storage.flushes import FlushedFile, open_file
 from npy2bdv.storage.truncated import what_is_whole
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Hdf5Container(Handle):
         self._mode = mode
         self._fence = fence
         self._closed = False
+        self._medium: FlushedFile | None = None
+        """The file under HDF5, where it is written."""
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
         self._times: set[int] = set()
@@ -121,21 +123,18 @@ class Hdf5Container(Handle):
                 raise NotFoundError(f"the folder {self.path.parent} does not exist; create it first")
         elif not self.path.is_file():
             raise NotFoundError(f"there is no HDF5 file {self.path}")
-        # who writes hands over whole chunks: a cache for each image would only take memory
-        cache: dict[str, Any] = _READ_CACHE if self._mode == "r" else {"rdcc_nbytes": 0}
+        # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
+        # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
         try:
-            # Writers hold the lock of storage/journal.py instead of HDF5's own, so that Fiji may look while we
-            # write. 'latest' bounds would hide filtered images from Fiji, and refuse to open after a kill.
-            locking = "best-effort" if self._mode == "r" else False
-            if self._mode == "r+" and not self.path.stat().st_size:
-                raise OSError("it is empty")  # h5py would begin a new file in it
+            if self._mode != "r":
+                return self._opened_for_writing(self._mode)
             try:
-                file = h5py.File(self.path, self._mode, libver="earliest", locking=locking, **cache)
+                return h5py.File(self.path, "r", libver="earliest", locking="best-effort", **_READ_CACHE)
             except OSError as error:
-                if self._mode != "r" or "locking flag" not in str(error):
+                if "locking flag" not in str(error):
                     raise
                 # this process writes the file, without HDF5's lock; a second handle must go without, too
-                file = h5py.File(self.path, self._mode, libver="earliest", locking=False, **cache)
+                return h5py.File(self.path, "r", libver="earliest", locking=False, **_READ_CACHE)
         except FileExistsError:
             raise
         except OSError as error:
@@ -143,9 +142,19 @@ class Hdf5Container(Handle):
                 f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
                 f"or not an HDF5 file{what_is_whole(self.path, str(error), _VIEW_PATH)}"
             ) from error
-        if self._mode != "r":
-            self._early = _is_sparse(self.path)
-            _hold_metadata_back(file)
+
+    def _opened_for_writing(self, mode: Literal["r+", "x"]) -> h5py.File:
+        if mode == "r+" and not self.path.stat().st_size:
+            raise OSError("it is empty")  # HDF5 would begin a new file in it
+        medium = FlushedFile(self.path, mode)
+        try:
+            file = open_file(medium, mode)
+        except BaseException:
+            medium.close()
+            raise
+        self._medium = self._space.medium = medium
+        self._early = _is_sparse(self.path)
+        _hold_metadata_back(file)
         return file
 
     @property
@@ -166,7 +175,7 @@ class Hdf5Container(Handle):
     def __getstate__(self) -> dict[str, Any]:
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
         fresh |= {"_times": set(), "_declared": None, "_space": _Space(reused=True)}
-        kept = {"path": self.path, "_closed": self._closed, "_fence": self._fence}
+        kept = {"path": self.path, "_closed": self._closed, "_fence": self._fence, "_medium": None}
         return {**kept, "_mode": "r", "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
@@ -384,19 +393,35 @@ class Hdf5Container(Handle):
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system; with `sync` wait until it is on the disk."""
         with phil:  # nothing may change between the flush and what follows
-            self.file.flush()
-            _forget_metadata(self.file)
-        if sync:
-            with self.path.open("r+b") as file:
-                os.fsync(file.fileno())
+            file = self.file
+            if self._medium is None:
+                return
+            with self._medium.flushing(sync=sync):
+                file.flush()
+            _forget_metadata(file)
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file. A second call does nothing.
+
+        Raises
+        ------
+        OSError
+            If the disk took not all. The file is as the last flush left it, and closed.
+        """
         self._closed = True
         self._levels.clear()
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        handle, self._handle = self._handle, None
+        medium, self._medium = self._medium, None
+        if handle is None:
+            return
+        if medium is None:
+            handle.close()
+            return
+        try:
+            with medium.flushing():
+                handle.close()
+        finally:
+            medium.close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -463,9 +488,15 @@ def _filters_of(properties: h5py.h5p.PropDCID) -> frozenset[str]:
 
 @dataclass(slots=True)
 class _Space:
-    """Whether images in a file may get space that others had, where it holds their pixels."""
+    """The space of a file: whether images may get some that others had, where it holds their pixels."""
 
     reused: bool
+    medium: FlushedFile | None = None
+
+    def check(self) -> None:
+        """Raise an error of the disk that HDF5 has not been told of."""
+        if self.medium is not None:
+            self.medium.check()
 
 
 class Hdf5Level:
@@ -580,6 +611,7 @@ class Hdf5Level:
         zeros = bytes(math.prod(self.chunk) * self.dtype.itemsize if used else 0)
         for start in used:
             self._cells.id.write_direct_chunk(start, zeros)
+        self._space.check()
 
     def resize(self, planes: int) -> None:
         """Give the level another number of planes."""
@@ -597,11 +629,13 @@ class Hdf5Level:
         if self.in_place:
             for place, payload in chunks:
                 self.put_chunk(place, payload)
+            self._space.check()
             return None
         ends = []
         for place, payload in chunks:
             ends.append(self._file.get_filesize())
             self.put_chunk(place, payload)
+        self._space.check()
         return ends
 
     def put_chunk(self, place: Zyx, payload: Payload) -> None:
