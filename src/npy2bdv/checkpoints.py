@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npy2bdv.engine import Engine, Stats
+    from npy2bdv.model.pyramid import Zyx
     from npy2bdv.model.spimdata import ViewId
     from npy2bdv.rows import ChunkNote
     from npy2bdv.storage.base import LevelArray
@@ -65,13 +66,43 @@ class Safety:
         assert self._journal is not None
         self._journal.add("like", {"view": view, "other": other})
 
-    def declared(self, view: ViewId, arrays: Iterable[LevelArray], *, open_ended: bool) -> None:
-        """Note a view and how its images lie in the file."""
+    def declared(
+        self, view: ViewId, levels: Iterable[tuple[Zyx, LevelArray]], *, open_ended: bool
+    ) -> None:
+        """Note a view and how the images of its levels, given with their factors, lie in the file."""
+        for level, (factors, array) in enumerate(levels):
+            self._note_image("view", view, level, factors, array, {"open": open_ended})
+
+    def added(self, view: ViewId, first: int, levels: Iterable[tuple[Zyx, LevelArray]]) -> None:
+        """Note levels that a view got beside those that it had."""
+        for level, (factors, array) in enumerate(levels, first):
+            self._note_image("levl", view, level, factors, array, {})
+
+    def _note_image(
+        self, kind: str, view: ViewId, level: int, factors: Zyx, array: LevelArray, more: dict[str, Any]
+    ) -> None:
         assert self._journal is not None
-        for level, array in enumerate(arrays):
-            layout, offsets = array.layout()
-            text = {"view": view, "level": level, "open": open_ended, **layout}
-            self._journal.add("view", text, offsets)
+        layout, offsets = array.layout()
+        known = {"view": view, "level": level, "factors": factors, "pixels": array.dtype.name}
+        self._journal.add(kind, {**layout, **known, **more}, offsets)
+
+    def earlier(
+        self, view: ViewId, levels: Iterable[tuple[Zyx, LevelArray]], there: NDArray[np.bool_]
+    ) -> None:
+        """Note a view that was there before this session, so that it can be rescued from a damaged file."""
+        assert self._journal is not None
+        for level, (factors, array) in enumerate(levels):
+            layout, places = array.whole_layout()
+            known = {"view": view, "level": level, "factors": factors, "pixels": array.dtype.name}
+            self._journal.add("old ", {**layout, **known, "there": runs(there)}, places)
+
+    def grew(self, view: ViewId, levels: Iterable[LevelArray]) -> None:
+        """Note where the chunks of a view lie that has become longer."""
+        assert self._journal is not None
+        for level, array in enumerate(levels):
+            if array.in_place:
+                layout, offsets = array.layout()
+                self._journal.add("grew", {"view": view, "level": level, "shape": layout["shape"]}, offsets)
 
     def forgot(self, view: ViewId) -> None:
         """Note that a view was given up."""

@@ -276,6 +276,10 @@ class LevelArray(LevelPixels, Protocol):
         """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
         ...
 
+    def whole_layout(self) -> tuple[dict[str, Any], bytes]:
+        """As `layout`, with place and size of every chunk that lies in a common file by now."""
+        ...
+
     def resize(self, planes: int) -> None:
         """Give the level another number of planes."""
         ...

@@ -23,6 +23,7 @@ from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, pla
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
 from npy2bdv.storage.flushes import FlushedFile, open_file
+from npy2bdv.storage.recorded import NOWHERE
 from npy2bdv.storage.truncated import what_is_whole
 
 if TYPE_CHECKING:
@@ -587,9 +588,31 @@ class Hdf5Level:
             "chunk": self.chunk,
             "dtype": self._cells.dtype.str,
             "filters": sorted(self._filters),
-            "level": self._cells.compression_opts,
+            "filter_level": self._cells.compression_opts,
         }
-        return described, np.array(self._offsets(), "<u8").tobytes()
+        with phil:  # it may be growing
+            described["shape"] = self._cells.shape
+            return described, np.array(self._offsets(), "<u8").tobytes()
+
+    def whole_layout(self) -> tuple[dict[str, Any], bytes]:
+        """Return how the image lies in the file, with place and size of every chunk it has by now."""
+        offsets = np.full(self.grid, NOWHERE, "<u8")
+        nbytes = np.zeros(self.grid, "<u4")
+
+        def look(chunk: Any) -> None:
+            place = tuple(start // size for start, size in zip(chunk.chunk_offset, self.chunk, strict=True))
+            offsets[place], nbytes[place] = chunk.byte_offset, chunk.size
+
+        with phil:
+            described, _ = self.layout()
+            self._cells.id.chunk_iter(look)
+        return {**described, "sized": True}, offsets.tobytes() + nbytes.tobytes()
+
+    @property
+    def grid(self) -> Zyx:
+        """How many chunks there are (z, y, x)."""
+        z, y, x = (-(-size // chunk) for size, chunk in zip(self.shape, self.chunk, strict=True))
+        return z, y, x
 
     def _offsets(self) -> list[int]:
         """Return the offsets of all chunks that have space, in the order of the grid. One pass: O(n)."""

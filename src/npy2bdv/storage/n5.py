@@ -513,6 +513,10 @@ class N5Level:
         described = {"path": self._key, "shape": self.shape, "chunk": self.chunk, "dtype": self.dtype.name}
         return described, b""
 
+    def whole_layout(self) -> tuple[dict[str, Any], bytes]:
+        """As `layout`: each block is a file of its own."""
+        return self.layout()
+
     def resize(self, planes: int) -> None:
         """Give the level another number of planes. Pixels beyond a smaller one are gone."""
         if planes < self.shape[0]:

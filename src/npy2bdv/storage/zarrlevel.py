@@ -150,6 +150,10 @@ class OmeZarrLevel:
         }
         return described, b""
 
+    def whole_layout(self) -> tuple[dict[str, Any], bytes]:
+        """As `layout`: each block is a file of its own."""
+        return self.layout()
+
     def resize(self, planes: int) -> None:
         """Give the level another number of planes; pixels beyond a smaller one are gone."""
         if planes < self.shape[0]:
