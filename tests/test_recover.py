@@ -230,6 +230,7 @@ def test_what_came_later_than_a_checkpoint_is_not_claimed(
     keep = Safety.keep
 
     def complete() -> None:
+        flushed.append((tmp_path / "a.h5").read_bytes())
         view.put(stack[6:], 6)
         view.close()
         writer._settle_full()  # lets go of the view, and notes that it is complete
@@ -238,6 +239,7 @@ def test_what_came_later_than_a_checkpoint_is_not_claimed(
         complete()
         keep(self, *rest, **more)
 
+    flushed: list[bytes] = []
     with begin(tmp_path, "gzip") as writer:
         setups = [writer.add_setup(shape=SHAPE, channel=i) for i in range(2)]
         writer.write(stack, setup=setups[0])
@@ -250,12 +252,7 @@ def test_what_came_later_than_a_checkpoint_is_not_claimed(
             writer.checkpoint()
             complete()
         copy = left_by_a_kill(tmp_path)
-        with h5py.File(copy.with_suffix(".h5"), "r+") as file:  # as if nothing had been flushed since
-            for name in ("0", "1"):
-                cells = file[f"t00000/s01/{name}/cells"]
-                cells[...] = 0
-                if name == "0":
-                    cells[:4] = stack[:4].view("int16")
+        copy.with_suffix(".h5").write_bytes(flushed[0])
     report = {each.view: each for each in npy2bdv.recover(copy)}
     assert report[ViewId(0, 0)].missing == ()
     assert report[ViewId(0, 1)].missing == ((6, 30),)
@@ -297,24 +294,6 @@ def test_what_a_kill_within_a_save_left_goes(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize("damage", ["cut", "superblock", "empty"])
-def test_a_file_that_hdf5_cannot_open_is_not_touched(tmp_path: Path, damage: str) -> None:
-    with begin(tmp_path, "gzip") as writer:
-        writer.write(noise(), setup=writer.add_setup(shape=SHAPE))
-        writer.checkpoint()
-        path = left_by_a_kill(tmp_path)
-    pixels = path.with_suffix(".h5")
-    data = pixels.read_bytes()
-    pixels.write_bytes({"cut": data[:5000], "superblock": bytes(96) + data[96:], "empty": b""}[damage])
-    before = fingerprint(path.parent)
-    with pytest.raises(FormatError, match=r"a\.h5 cannot be opened as HDF5 .* truncated"):
-        npy2bdv.recover(path)
-    after = fingerprint(path.parent)
-    after.pop("a.h5.lock", None)
-    before.pop("a.h5.lock", None)
-    assert after == before
 
 
 def test_what_was_closed_or_never_was_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.findings import Finding
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
-    from npy2bdv.recover import RecoveredView, recover
+    from npy2bdv.recover import RecoveredView, Recovery, recover
     from npy2bdv.repack import Repacked, repack
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
@@ -46,6 +46,7 @@ _HOMES = {
     "Level": "view",
     "QueueFull": "errors",
     "RecoveredView": "recover",
+    "Recovery": "recover",
     "Repacked": "repack",
     "Report": "check.report",
     "Stats": "engine",
@@ -78,6 +79,7 @@ __all__ = [
     "Level",
     "QueueFull",
     "RecoveredView",
+    "Recovery",
     "Repacked",
     "Report",
     "Stats",

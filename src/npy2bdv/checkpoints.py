@@ -66,9 +66,7 @@ class Safety:
         assert self._journal is not None
         self._journal.add("like", {"view": view, "other": other})
 
-    def declared(
-        self, view: ViewId, levels: Iterable[tuple[Zyx, LevelArray]], *, open_ended: bool
-    ) -> None:
+    def declared(self, view: ViewId, levels: Iterable[tuple[Zyx, LevelArray]], *, open_ended: bool) -> None:
         """Note a view and how the images of its levels, given with their factors, lie in the file."""
         for level, (factors, array) in enumerate(levels):
             self._note_image("view", view, level, factors, array, {"open": open_ended})

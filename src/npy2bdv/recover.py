@@ -1,19 +1,19 @@
-"""What an interrupted recording left -> a dataset that opens, with every acknowledged plane.
-
-Works on files that HDF5 can still open; those whose metadata a kill has torn are refused, unchanged.
-"""
+"""What an interrupted recording left -> a dataset that opens, with every acknowledged plane."""
 
 from __future__ import annotations
 
+import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from npy2bdv import xml
 from npy2bdv.engine import Engine
-from npy2bdv.errors import NotFoundError
+from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
 from npy2bdv.location import suffix_of
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import (
@@ -27,9 +27,16 @@ from npy2bdv.model.spimdata import (
     ViewId,
 )
 from npy2bdv.rows import runs
-from npy2bdv.storage import FORMATS, open_container
-from npy2bdv.storage.journal import Lock, journal_path, planes_path, read_records, remove_leftovers
+from npy2bdv.salvage import salvage
+from npy2bdv.storage import FORMATS, card_of, open_container, remove_container, replace_container
+from npy2bdv.storage.disk import bytes_on_disk, check_room, copy_sparse, explained
+from npy2bdv.storage.files import PART
+from npy2bdv.storage.flushes import complete_flush, pending_flush
+from npy2bdv.storage.hdf5 import Hdf5Container
+from npy2bdv.storage.journal import Lock, journal_path, redo_path, remove_leftovers
+from npy2bdv.storage.recorded import Recorded
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
+from npy2bdv.storage.soundness import can_be_walked, what_is_damaged
 from npy2bdv.stream import ViewStream
 
 if TYPE_CHECKING:
@@ -40,8 +47,9 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.pyramid import Region, Zyx
     from npy2bdv.storage.base import Container, LevelArray
-    from npy2bdv.storage.journal import Record
 
+
+logger = logging.getLogger(__name__)
 
 _LOADERS = {"hdf5": Hdf5Loader, "n5": N5Loader, "omezarr": OmeZarrLoader}
 
@@ -63,6 +71,9 @@ class RecoveredView:
     unconfirmed
         Planes (start, stop) among those there that no checkpoint had acknowledged before the kill. They hold
         pixels as far as those came.
+    damaged
+        Planes (start, stop) that a checkpoint had acknowledged, and that are not whole any more, since the file
+        was damaged. Those of which nothing is left are `missing`, too.
     """
 
     view: ViewId
@@ -70,23 +81,68 @@ class RecoveredView:
     depth: int
     missing: tuple[tuple[int, int], ...]
     unconfirmed: tuple[tuple[int, int], ...] = ()
+    damaged: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all planes are there, and none is damaged."""
+        return not self.missing and not self.damaged
 
 
-def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
-    """Bring an interrupted recording into order, in place.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery(Sequence[RecoveredView]):
+    """What became of a recording: a sequence of what there is of its views.
+
+    Attributes
+    ----------
+    views
+        What there is of each view.
+    path_xml, path_pixels
+        The dataset: where it was, or beside it, as `recover` says.
+    damage
+        What was wrong with the pixel file, so that a new one was made; None if it was mended as it lies.
+    """
+
+    views: tuple[RecoveredView, ...]
+    path_xml: Path
+    path_pixels: Path
+    damage: str | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> RecoveredView: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RecoveredView, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> RecoveredView | tuple[RecoveredView, ...]:
+        """Return one view, or some."""
+        return self.views[index]
+
+    def __len__(self) -> int:
+        """Return how many views there are."""
+        return len(self.views)
+
+
+def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Recovery:
+    """Bring an interrupted recording into order.
 
     Planes that the journal holds are written where they belong, all levels are made complete, the XML is written
-    under its final name, and the journal is removed.
+    under its final name, and the journal is removed: in place, for nothing need be copied. Where the pixel file is
+    damaged so that HDF5 does not find what is in it, a new one is made of its chunks, by the journal:
+    ``NAME-recovered.h5`` with ``NAME-recovered.xml`` beside the original, which stays as it is.
 
     Parameters
     ----------
     path
         The XML or the pixel file.
+    out
+        The XML of the result (``NAME.xml``); the pixels lie beside it. The original stays as it is then, in any
+        case. By default as said above.
 
     Returns
     -------
-    views
-        What there is of each view.
+    recovery
+        What there is of each view, and where the dataset lies.
 
     Raises
     ------
@@ -94,10 +150,14 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
         If there is no journal: the recording was closed cleanly, or made by another program.
     InUseError
         If the recording is still running.
+    ExistsError
+        If there is something under the name of the result already.
     FormatError
-        If HDF5 cannot open the file any more. Nothing has been changed.
+        If the pixels are damaged, and the journal does not tell enough to make new ones. Nothing has been changed.
+    WriteError
+        If the disk has no room, or fails. The journal is still there: `recover` may be called again.
     """
-    pixels = _pixels_of(Path(path))
+    pixels = _pixels_of(Path(path)).absolute()
     if not journal_path(pixels).is_file():
         raise NotFoundError(
             f"there is no journal {journal_path(pixels).name} beside {pixels}: it was closed cleanly, or not "
@@ -105,30 +165,165 @@ def recover(path: str | os.PathLike[str]) -> tuple[RecoveredView, ...]:
         )
     lock = Lock(pixels)
     try:
-        journal = _Journal(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
-        data = _described(pixels, journal)
-        assert data.loader is not None
-        assert isinstance(data.loader, ContainerLoader)  # we wrote it
-        with open_container(data.loader, pixels, "r+") as container:
-            engine = Engine(concurrent=container.card.concurrent)
-            try:
-                found = tuple(_complete(view, journal, container, engine) for view in sorted(journal.depths))
-                engine.drain()
-            finally:
-                engine.close()
-            kept = [each.view for each in found if each.planes]
-            for view in kept:
-                container.complete(view)
-            for view in [*container.views()]:
-                if view not in kept and (view in journal.gone or _is_empty(view, container)):
-                    container.remove(view)
-            container.flush(sync=True)
-            loader = container.loader(PathRef(text=pixels.name), kept)
-        _write_xml(pixels, journal, found, replace(data, loader=loader))
-        remove_leftovers(pixels)
+        recorded = Recorded.of(pixels)
+        if not recorded.xml_name:
+            raise FormatError(
+                f"the journal {journal_path(pixels)} holds not one whole record; without it nothing is known of "
+                f"{pixels.name}. Nothing has been changed"
+            )
+        data = _described(pixels, recorded)
+        damage = what_is_damaged(pixels, recorded) if recorded.format == "hdf5" else _damage_of_folder(pixels)
+        with explained(
+            f"recovering {pixels}",
+            pixels.parent,
+            "the original and its journal are as they were: run it again",
+        ):
+            if damage is None and out is None:
+                return _in_place(pixels, recorded, data)
+            return _beside(pixels, recorded, data, damage, None if out is None else Path(out).absolute())
     finally:
         lock.release()
-    return found
+
+
+def _in_place(pixels: Path, recorded: Recorded, data: SpimData) -> Recovery:
+    """Mend a recording as it lies. May be repeated, wherever it was interrupted."""
+    pending = pending_flush(pixels)
+    if pending is not None:
+        complete_flush(pixels, pending)
+    redo_path(pixels).unlink(missing_ok=True)
+    assert isinstance(data.loader, ContainerLoader)  # we wrote it
+    with open_container(data.loader, pixels, "r+") as container:
+        views, mended = _mend(container, recorded, data, pixels.name)
+    if recorded.format == "hdf5" and not can_be_walked(pixels):
+        # damaged in a way that showed in changing it only; the chunks and the journal are still what they were
+        return _beside(pixels, Recorded.of(pixels), data, "HDF5 cannot read its description of it", None)
+    final, source = _sources(pixels, recorded)
+    if source != final:
+        keep_backup(final)
+    for path in (final, source):
+        remove_temporaries(path)
+    replace_file(final, xml.serialise(mended))
+    if source != final:
+        source.unlink()
+    remove_leftovers(pixels)
+    return Recovery(views=views, path_xml=final, path_pixels=pixels)
+
+
+def _beside(
+    pixels: Path, recorded: Recorded, data: SpimData, damage: str | None, out: Path | None
+) -> Recovery:
+    """Make a new dataset of a recording, which stays as it is."""
+    final = out or pixels.with_name(f"{Path(recorded.xml_name).stem}-recovered.xml")
+    if final.suffix.lower() != ".xml":
+        raise InvalidInputError(f"{final.name!r} is no name for an XML; write NAME.xml")
+    if not final.parent.is_dir():
+        raise NotFoundError(f"the folder {final.parent} does not exist; create it first")
+    target = final.with_name(final.name[:-4] + suffix_of(pixels)[1])
+    for path in (final, target):
+        if path.exists():
+            raise ExistsError(
+                f"{path} already exists, where what is recovered of {pixels.name} is to be; move it away, or "
+                "choose another name (out=, --out)"
+            )
+    card = card_of(recorded.format)
+    part = target.with_name(target.name + PART)
+    assert isinstance(data.loader, ContainerLoader)  # we wrote it
+    data = replace(
+        data, loader=replace(data.loader, path=PathRef(text=target.name)), base_path=PathRef(text=".")
+    )
+    remove_container(card, part)
+    redo_path(part).unlink(missing_ok=True)
+    check_room(target.parent, _nbytes(pixels), f"a copy of {pixels.name}")
+    try:
+        with _copied(pixels, recorded, data, part, damage) as container:
+            views, data = _mend(container, recorded, data, target.name)
+        _verify(part, data, views)
+        replace_container(card, part, target)
+    except BaseException:
+        remove_container(card, part)
+        redo_path(part).unlink(missing_ok=True)
+        raise
+    replace_file(final, xml.serialise(data))
+    return Recovery(views=views, path_xml=final, path_pixels=target, damage=damage)
+
+
+def _copied(pixels: Path, recorded: Recorded, data: SpimData, part: Path, damage: str | None) -> Container:
+    """Copy the pixels, from a damaged file by the journal, and open the copy for writing."""
+    if damage is not None and recorded.format == "hdf5":
+        container = Hdf5Container(part, "x")
+        try:
+            salvage(pixels, recorded, container)
+        except BaseException:
+            container.close()
+            raise
+        return container
+    if pixels.is_dir():
+        shutil.copytree(pixels, part, symlinks=True)
+    else:
+        copy_sparse(pixels, part)
+        pending = pending_flush(pixels)
+        if pending is not None:
+            complete_flush(part, pending)
+    assert isinstance(data.loader, ContainerLoader)
+    return open_container(data.loader, part, "r+")
+
+
+def _mend(
+    container: Container, recorded: Recorded, data: SpimData, name: str
+) -> tuple[tuple[RecoveredView, ...], SpimData]:
+    """Complete all views; return what there is of them, and what the XML says of them."""
+    engine = Engine(concurrent=container.card.concurrent)
+    try:
+        found = tuple(_complete(view, recorded, container, engine) for view in sorted(recorded.depths))
+        engine.drain()
+    finally:
+        engine.close()
+    kept = [each.view for each in found if each.planes]
+    others = [  # of earlier sessions
+        view
+        for view in data.registrations
+        if view not in recorded.depths and view not in recorded.gone and container.has(view)
+    ]
+    for view in kept:
+        container.complete(view)
+    for view in [*container.views()]:
+        if view in kept or view in others:
+            continue
+        if view in recorded.gone or _is_empty(view, container):
+            container.remove(view)
+    container.flush(sync=True)
+    loader = container.loader(PathRef(text=name), sorted({*kept, *others}))
+    return found, _description(recorded, found, replace(data, loader=loader))
+
+
+def _verify(pixels: Path, data: SpimData, views: Iterable[RecoveredView]) -> None:
+    """See to it that a new dataset has what is said of it.
+
+    Raises
+    ------
+    FormatError
+        If it has not.
+    """
+    assert isinstance(data.loader, ContainerLoader)
+    with open_container(data.loader, pixels) as container:
+        for each in views:
+            if each.planes and (
+                not container.has(each.view) or container.level(each.view, 0).shape[0] < 1
+            ):  # pragma: no cover
+                raise FormatError(f"{pixels} does not hold {each.view}; the original is as it was")
+
+
+def _nbytes(pixels: Path) -> int:
+    if pixels.is_file():
+        return bytes_on_disk(pixels)
+    return sum(path.stat().st_size for path in pixels.rglob("*") if path.is_file())
+
+
+def _damage_of_folder(pixels: Path) -> str | None:
+    """Say that a folder of blocks is not there at all; its files are whole or not there, one by one."""
+    if pixels.is_dir():
+        return None
+    raise NotFoundError(f"the pixels {pixels} are not there; only their journal is left")
 
 
 def _pixels_of(path: Path) -> Path:
@@ -140,74 +335,7 @@ def _pixels_of(path: Path) -> Path:
     return next((each for each in named if journal_path(each).is_file()), named[0])
 
 
-class _Journal:
-    """What the journal says of the last checkpoint."""
-
-    def __init__(self, records: Iterable[Record], planes: Iterable[Record]) -> None:
-        self.format = "hdf5"
-        self.xml_name = self.recording_name = ""
-        self.levels_complete = True
-        self.depths: dict[ViewId, int] = {}
-        self.there: dict[ViewId, NDArray[np.bool_]] = {}
-        self.complete: set[ViewId] = set()
-        self.planes: dict[tuple[ViewId, int], NDArray[Any]] = {}
-        self.open_ended: set[ViewId] = set()
-        self.described: dict[ViewId, bytes] = {}
-        self.gone: set[ViewId] = set()
-        self.waiting: set[tuple[ViewId, int]] = set()
-        ended: dict[ViewId, NDArray[np.bool_]] = {}
-        settled: dict[ViewId, NDArray[np.bool_]] = {}
-        for kind, text, data in records:
-            view = ViewId(*text["view"]) if "view" in text else ViewId(0, 0)
-            if kind == "data":
-                self.format = text["format"]
-                self.xml_name, self.recording_name = text["xml"], text["recording"]
-            elif kind == "view":
-                self.gone.discard(view)
-                self.depths[view] = max(text["shape"][0], self.depths.get(view, 0))
-                for known in (self.there, ended, settled):
-                    known.pop(view, None)
-                self.complete.discard(view)
-                (self.open_ended.add if text["open"] else self.open_ended.discard)(view)
-            elif kind == "lvls":
-                self.levels_complete = text["complete"]
-            elif kind == "xml ":
-                self.described[view] = data
-            elif kind == "like":
-                self.described[view] = self.described[ViewId(*text["other"])]
-            elif kind == "gone":
-                self.depths.pop(view, None)
-                self.gone.add(view)
-            elif kind == "full":
-                ended[view] = _flags(text["there"])
-            elif kind == "mark":  # what has ended by now is safe when this checkpoint is done
-                settled.update(ended)
-                ended.clear()
-            elif kind == "done":
-                self.complete |= settled.keys()
-                self.there.update(settled)
-                settled.clear()
-                self.waiting = set()
-                for each, there, unfinished in text["views"]:
-                    self.complete.discard(ViewId(*each))
-                    self.there[ViewId(*each)] = _flags(there)
-                    self.waiting.update(
-                        (ViewId(*each), z) for first, last in unfinished for z in range(first, last)
-                    )
-        for kind, text, data in planes:
-            key = ViewId(*text["view"]), int(text["z"])
-            if kind == "plne" and key in self.waiting:
-                self.planes[key] = np.frombuffer(data, text["dtype"]).reshape(text["shape"])
-
-
-def _flags(ranges: list[list[int]]) -> NDArray[np.bool_]:
-    flags = np.zeros(ranges[-1][1] if ranges else 0, bool)
-    for start, stop in ranges:
-        flags[start:stop] = True
-    return flags
-
-
-def _complete(view: ViewId, journal: _Journal, container: Container, engine: Engine) -> RecoveredView:
+def _complete(view: ViewId, journal: Recorded, container: Container, engine: Engine) -> RecoveredView:
     """Write the planes that wait in the journal, and make the lower levels from what there is."""
     depth = journal.depths[view]
     if not container.has(view):  # declared just before the kill
@@ -219,21 +347,24 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
     if was_adding and full is not None:
         arrays += _add_levels(view, factors, arrays, journal, container)
     depth = full.shape[0] if full is not None else depth
-    known = journal.there.get(view, np.zeros(0, bool))[:depth]
-    safe = np.pad(known, (0, depth - len(known)))
+    safe = journal.there(view, depth)
+    planes = {z: plane for (other, z), plane in journal.planes.items() if other == view and z < depth}
     if full is not None and not full.in_place:  # what is said to wait in the journal must be there
-        for other, z in journal.waiting - journal.planes.keys():
-            if other == view and z < depth:
-                safe[z] = False
+        waiting = journal.waiting(view, depth)
+        for z, plane in [*planes.items()]:
+            if plane.shape == full.shape[1:] and plane.dtype == full.dtype:
+                waiting[z] = False
+            else:
+                del planes[z]
+        safe &= ~waiting
     is_done = view in journal.complete and journal.levels_complete and not was_adding
     there = safe if full is None or is_done else safe | _with_pixels(full, ~safe)
     if full is not None and not is_done and there.any():
         shape = (None if view in journal.open_ended else depth, *full.shape[1:])
         levels: Any = list(zip(factors, arrays, strict=True))
         stream = ViewStream(engine, shape, full.dtype, levels, there=there)
-        for (other, z), plane in journal.planes.items():
-            if other == view:
-                stream.put(plane[np.newaxis], z)
+        for z, plane in sorted(planes.items()):
+            stream.put(plane[np.newaxis], z)
         stream.make_again()
         stream.close()
         depth = stream.shape[0]
@@ -241,12 +372,16 @@ def _complete(view: ViewId, journal: _Journal, container: Container, engine: Eng
     missing = tuple(runs(~there))
     if missing and there.any():
         container.note_missing_planes(view, list(missing))
+    damaged = np.zeros(depth, bool)
+    lost = journal.damaged.get(view, damaged)[:depth]
+    damaged[: len(lost)] = lost
     return RecoveredView(
         view=view,
-        planes=int(there.sum()),
+        planes=int((there & ~damaged).sum()),
         depth=depth,
         missing=missing,
-        unconfirmed=tuple(runs(there & ~safe)),
+        unconfirmed=tuple(runs(there & ~safe & ~damaged)),
+        damaged=tuple(runs(damaged)),
     )
 
 
@@ -254,7 +389,7 @@ def _add_levels(
     view: ViewId,
     factors: list[Zyx],
     arrays: list[LevelArray],
-    journal: _Journal,
+    journal: Recorded,
     container: Container,
 ) -> tuple[LevelArray, ...]:
     """Add the levels that a view lacks, since the process was killed while it added them to one after another."""
@@ -293,48 +428,49 @@ def _planes(start: int, stop: int) -> Region:
     return slice(start, stop), slice(None), slice(None)
 
 
-def _sources(pixels: Path, journal: _Journal) -> tuple[Path, Path]:
+def _sources(pixels: Path, journal: Recorded) -> tuple[Path, Path]:
     """Return where the XML is to be, and where the recording left it."""
     final = pixels.with_name(journal.xml_name)
     early = pixels.with_name(journal.recording_name)
     return final, early if early.is_file() else final
 
 
-def _described(pixels: Path, journal: _Journal) -> SpimData:
+def _described(pixels: Path, journal: Recorded) -> SpimData:
     """Return what the recording said of itself; hardly anything where it did not get to its first view."""
     source = _sources(pixels, journal)[1]
     if source.is_file():
-        return xml.parse(source.read_bytes(), str(source))
+        try:
+            return xml.parse(source.read_bytes(), str(source))
+        except FormatError:
+            if journal.earlier or not journal.depths.keys() <= journal.described.keys():
+                raise
+            logger.warning("%s is damaged; it is made again by the journal", source)
     return SpimData(loader=_LOADERS[journal.format](path=PathRef(text=pixels.name)))
 
 
-def _write_xml(pixels: Path, journal: _Journal, found: tuple[RecoveredView, ...], data: SpimData) -> None:
-    """Put the XML in its final place, with every view of which there are planes; the others are missing."""
-    final, source = _sources(pixels, journal)
+def _description(recorded: Recorded, found: tuple[RecoveredView, ...], data: SpimData) -> SpimData:
+    """Return what the XML says of every view of which there are planes; the others are missing."""
     for each in found:
-        if each.planes and each.view in journal.described:
-            data = _with_view(data, each, xml.parse(journal.described[each.view], "the journal"))
-    lost = journal.gone | {each.view for each in found if not each.planes}
+        if each.planes and each.view in recorded.described:
+            data = _with_view(data, each, xml.parse(recorded.described[each.view], "the journal"))
+    lost = recorded.gone | {each.view for each in found if not each.planes}
     registrations = {view: kept for view, kept in data.registrations.items() if view not in lost}
-    times = range(max((view.time for view in registrations), default=-1) + 1)
+    ids = {view.time for view in registrations}
+    if recorded.earlier:
+        ids |= set(data.timepoints.ids)
+    else:
+        ids = set(range(max(ids, default=-1) + 1))
     setups = {*data.setups, *(view.setup for view in registrations)}
     missing = frozenset(
-        ViewId(time, setup) for time in times for setup in setups if (time, setup) not in registrations
+        ViewId(time, setup) for time in ids for setup in setups if (time, setup) not in registrations
     )
-    data = replace(
+    return replace(
         data,
         setups=dict(sorted(data.setups.items())),
-        timepoints=Timepoints.of(tuple(times)),
+        timepoints=Timepoints.of(tuple(sorted(ids))),
         missing=missing,
         registrations=registrations,
     )
-    if source != final:
-        keep_backup(final)
-    for path in (final, source):
-        remove_temporaries(path)
-    replace_file(final, xml.serialise(data))
-    if source != final:
-        source.unlink()
 
 
 def _with_view(data: SpimData, each: RecoveredView, alone: SpimData) -> SpimData:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from npy2bdv.storage.base import LevelArray, Payload
 
     ChunkNote: TypeAlias = tuple[int, int, int, int, int, int, int]
-    """Where a compressed chunk went: level, place (z, y, x), bytes, checksum, probable offset."""
+    """Where a compressed chunk went: level, place (z, y, x), bytes, checksum, offset."""
 
 
 class Row:

@@ -50,7 +50,7 @@ from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, 
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -141,6 +141,8 @@ class DatasetWriter(Draft, Handle):
         """Views of which it is noted in the container that planes are missing."""
         self._noted_like: dict[int, tuple[object, ViewId]] = {}
         """For each setup what was noted last in full, and of which view."""
+        self._noted_depths: dict[ViewId, int] = {}
+        """For each view of which planes the journal knows the places."""
         self._given_up: set[ViewId] = set()
         self._settled: dict[ViewId, ViewStream] = {}
         """Views that are complete, but perhaps not stored yet."""
@@ -324,13 +326,30 @@ class DatasetWriter(Draft, Handle):
             levels = range(known.pyramid.n_levels)
             old = tuple(self.container.level(view, level) for level in levels)
             if all(array.shape == known.pyramid.level_shape(level) for level, array in enumerate(old)):
-                self._safety.declared(view, old, open_ended=known.open_ended)
+                self._note_declared(view, known, old)
                 return old  # wiped when it was given up
+        if view in self.views:  # what is said of the one that is replaced is not true of the new one
+            self._safety.forgot(view)
         note = self.image_note(view.setup)
         arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec, note)
         self.container.flush()
-        self._safety.declared(view, arrays, open_ended=known.open_ended)
+        self._note_declared(view, known, arrays)
         return arrays
+
+    def _note_declared(self, view: ViewId, known: DraftSetup, arrays: tuple[LevelArray, ...]) -> None:
+        levels = zip(known.pyramid.factors, arrays, strict=True)
+        self._safety.declared(view, levels, open_ended=known.open_ended)
+        self._noted_depths[view] = arrays[0].shape[0]
+
+    def _note_growth(self, views: Iterable[ViewId]) -> None:
+        """Note where the chunks lie of views that have become longer, before a flush speaks of them."""
+        for view in views:
+            known = self.known(view.setup)
+            first = self.container.level(view, 0)
+            if first.shape[0] > self._noted_depths.get(view, first.shape[0]):
+                arrays = [self.container.level(view, level) for level in range(known.pyramid.n_levels)]
+                self._safety.grew(view, arrays)
+                self._noted_depths[view] = first.shape[0]
 
     def _check_space(self, view: ViewId, known: DraftSetup) -> None:
         """Refuse a view for which the disk has no room. What compression will save cannot be known."""
@@ -443,6 +462,9 @@ class DatasetWriter(Draft, Handle):
             for view in sorted(self.views)
         }
         self.container.flush()
+        for view, arrays in added.items():
+            pyramid, first = wider[view.setup].pyramid, self.setups[view.setup].pyramid.n_levels
+            self._safety.added(view, first, zip(pyramid.factors[first:], arrays, strict=True))
         done = 0
         for view, arrays in added.items():
             if view in empty:
@@ -561,6 +583,8 @@ class DatasetWriter(Draft, Handle):
                 }
             try:
                 wait_for(parts.values(), self._engine)
+                if in_place:
+                    self._note_growth(view for view in parts if self.known(view.setup).open_ended)
                 self.container.flush(sync=sync)
                 self._safety.keep(parts, log_all=log_all)
             except BaseException:

@@ -259,7 +259,7 @@ class LevelArray(LevelPixels, Protocol):
         ...
 
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
-        """Store the chunks of a piece, with their places; return where each probably lies in the file."""
+        """Store the chunks of a piece, with their places; return where each lies in the file."""
         ...
 
     @property

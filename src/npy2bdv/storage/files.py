@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from npy2bdv.storage.base import Payload
 
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in folders that were looked at
-_TEMPORARY = ".npy2bdv-part"
+PART = ".npy2bdv-part"
+"""How names end of what is not whole yet, or is being removed."""
 _MANY = 20_000
 
 
@@ -35,7 +36,7 @@ def is_real_folder(path: Path) -> bool:
 
 def is_temporary(path: Path) -> bool:
     """Tell whether a kill left this half written, or half removed."""
-    return path.name.endswith(_TEMPORARY)
+    return path.name.endswith(PART)
 
 
 class FileStore:
@@ -59,7 +60,7 @@ class FileStore:
         folder, _, name = key.rpartition("/")
         self._make_folder(folder)
         mark = f"{os.getpid():x}-{threading.get_ident():x}"
-        temporary = self.root / folder / f"{name}.{mark}{_TEMPORARY}"
+        temporary = self.root / folder / f"{name}.{mark}{PART}"
         try:
             with temporary.open("wb", buffering=0) as file:
                 for part in parts:
@@ -103,7 +104,7 @@ class FileStore:
 
     def clean(self) -> None:
         """Remove files that a kill left half written."""
-        for left in list(self.root.rglob(f"*{_TEMPORARY}")):
+        for left in list(self.root.rglob(f"*{PART}")):
             if left.is_dir():
                 shutil.rmtree(left)
             else:
@@ -160,7 +161,7 @@ def remove_folder(folder: Path) -> None:
     """
     if folder.exists():
         move(folder, _going(folder))
-    for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{_TEMPORARY}"):
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{PART}"):
         if left.is_dir():
             shutil.rmtree(left)
 
@@ -181,4 +182,4 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def _going(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
+    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{PART}")

@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import io
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
+import numpy as np
 from h5py._objects import phil  # h5py's lock around the library
 
 from npy2bdv.storage.journal import Journal, read_records, redo_path
@@ -46,6 +48,8 @@ class FlushedFile:
         self._file = path.open("r+b" if mode == "r+" else "x+b", buffering=0)
         self._end = os.fstat(self._file.fileno()).st_size
         self._place = 0
+        self.wrote_at = 0
+        """Where the last bytes went: the place of a chunk that HDF5 has just stored."""
         self._held: list[Patch] | None = None
         self._redo: Journal | None = None
 
@@ -82,6 +86,7 @@ class FlushedFile:
             self._held.append((self._place, bytes(part)))
         else:
             self._try_put(self._place, part)
+            self.wrote_at = self._place
         self._end = max(self._end, self._place + len(part))
         return len(part)
 
@@ -144,7 +149,9 @@ class FlushedFile:
     def check(self) -> None:
         """Raise the first error of the disk."""
         if self.error is not None:
-            raise OSError(self.error.errno or errno.EIO, self.error.strerror or str(self.error), str(self.path))
+            raise OSError(
+                self.error.errno or errno.EIO, self.error.strerror or str(self.error), str(self.path)
+            )
 
     def close(self) -> None:
         """Close the file; the record goes if the file needs it no more."""
@@ -177,6 +184,50 @@ class FlushedFile:
             left = left[self._file.write(left) :]
 
 
+class OverlaidFile(io.RawIOBase):
+    """A file object for h5py: a file as it will be when a flush has been completed. For reading."""
+
+    def __init__(self, path: Path, patches: list[Patch], size: int | None) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._patches = patches
+        self._size = os.fstat(self._file.fileno()).st_size if size is None else size
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        self._place = offset + (self._size if whence == os.SEEK_END else 0)
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what the file will hold; zeros beyond its end."""
+        target = memoryview(buffer).cast("B")
+        self._file.seek(self._place)
+        done = 0
+        while done < len(target) and (count := self._file.readinto(target[done:])):
+            done += count
+        target[done:] = bytes(len(target) - done)
+        for patch in self._patches:
+            lay_over(target, self._place, patch)
+        return len(target)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
 def lay_over(target: memoryview, place: int, patch: Patch) -> None:
     """Put what a patch says of a part of a file, which begins at `place`, over what was read of it."""
     offset, data = patch
@@ -198,30 +249,31 @@ def write_redo(redo: Journal, held: list[Patch], end: int) -> None:
 def pending_flush(path: Path) -> tuple[list[Patch], int] | None:
     """Return what a flush was about to write when its process ended, and the length that the file was to have."""
     for kind, text, data in read_records(redo_path(path)):
-        if kind == "redo":
-            patches, start = [], 0
-            for offset, length in text["writes"]:
-                patches.append((offset, data[start : start + length]))
-                start += length
-            return patches, text["size"]
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            size, writes = (
+                int(text["size"]),
+                [(int(offset), int(length)) for offset, length in text["writes"]],
+            )
+            if kind == "redo" and all(0 <= offset <= offset + length <= size for offset, length in writes):
+                ends = np.cumsum([0, *(length for _, length in writes)]).tolist()
+                return [
+                    (offset, data[start : start + length])
+                    for start, (offset, length) in zip(ends, writes, strict=False)
+                ], size
     return None
 
 
-def replay(path: Path) -> bool:
-    """Complete the flush within which a process ended; tell whether there was one. May be repeated."""
-    pending = pending_flush(path)
-    if pending is not None:
-        patches, size = pending
-        with path.open("r+b", buffering=0) as file:
-            for offset, data in patches:
-                file.seek(offset)
-                left = memoryview(data)
-                while left:
-                    left = left[file.write(left) :]
-            file.truncate(size)
-            os.fsync(file.fileno())
-    redo_path(path).unlink(missing_ok=True)
-    return pending is not None
+def complete_flush(path: Path, pending: tuple[list[Patch], int]) -> None:
+    """Write what a flush was about to write. May be repeated."""
+    patches, size = pending
+    with path.open("r+b", buffering=0) as file:
+        for offset, data in patches:
+            file.seek(offset)
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def open_file(medium: FlushedFile, mode: Literal["r+", "x"]) -> h5py.File:

@@ -648,7 +648,7 @@ class Hdf5Level:
             self.clear_used_space(end, rows * self.chunk[0])
 
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
-        """Store chunks; return where each probably lies in the file, where they have no fixed place."""
+        """Store chunks; return where each lies in the file, where they have no fixed place."""
         if self.in_place:
             for place, payload in chunks:
                 self.put_chunk(place, payload)
@@ -656,10 +656,17 @@ class Hdf5Level:
             return None
         ends = []
         for place, payload in chunks:
-            ends.append(self._file.get_filesize())
             self.put_chunk(place, payload)
+            assert self._space.medium is not None
+            ends.append(self._space.medium.wrote_at)
         self._space.check()
         return ends
+
+    def stored_chunk(self, place: Zyx) -> bytes:
+        """Return a chunk as it lies on disk."""
+        start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
+        _, data = self._cells.id.read_direct_chunk(start)
+        return bytes(data)
 
     def put_chunk(self, place: Zyx, payload: Payload) -> None:
         """Store one chunk at a place (z, y, x) of the chunk grid."""

@@ -46,7 +46,7 @@ class Places:
     Attributes
     ----------
     offsets
-        Where in the file they begin, or probably begin; `NOWHERE` if they were not stored.
+        Where in the file they begin; `NOWHERE` if they were not stored.
     nbytes
         How many bytes they take.
     sums
@@ -64,6 +64,7 @@ class Image:
 
     view: ViewId
     level: int
+    path: str
     factors: Zyx | None
     shape: Zyx
     chunk: Zyx
@@ -75,7 +76,7 @@ class Image:
     lengths: NDArray[np.int64]
     """Bytes of chunks, where they were known at once."""
     notes: list[NDArray[np.int64]] = field(default_factory=list)
-    """Rows of place (z, y, x), bytes, CRC-32, probable offset."""
+    """Rows of place (z, y, x), bytes, CRC-32, offset."""
 
     @property
     def in_place(self) -> bool:
@@ -87,17 +88,21 @@ class Image:
         """How many bytes a chunk has when it is not compressed."""
         return math.prod(self.chunk) * self.dtype.itemsize
 
-    def grid(self, depth: int | None = None) -> Zyx:
-        """Return how many chunks there are (z, y, x), where the image has another number of planes."""
-        shape = (self.shape[0] if depth is None else depth, *self.shape[1:])
-        z, y, x = (-(-size // chunk) for size, chunk in zip(shape, self.chunk, strict=True))
-        return z, y, x
+    @property
+    def row(self) -> tuple[int, int]:
+        """How many chunks there are in a row of chunks (y, x)."""
+        y, x = (-(-size // chunk) for size, chunk in zip(self.shape[1:], self.chunk[1:], strict=True))
+        return y, x
 
     def places(self, depth: int | None = None) -> Places:
-        """Return where its chunks lie; of those that were stored several times, where they were last."""
-        grid = self.grid(depth)
-        rows = min(grid[0], self._rows_known())
-        known = (rows, *grid[1:])  # nothing is known of rows beyond, however many are said to be
+        """Return where its chunks lie; of those that were stored several times, where they were last.
+
+        Of all rows of chunks of which anything is known, or of those of the first planes.
+        """
+        rows = self._rows_known()
+        if depth is not None:
+            rows = min(rows, -(-depth // self.chunk[0]))
+        known = (rows, *self.row)
         count = math.prod(known)
         offsets = np.full(count, NOWHERE, np.uint64)
         given = self.offsets[:count]
@@ -111,13 +116,11 @@ class Image:
             z, y, x, length, crc, offset = notes[inside].T
             index = (z * known[1] + y) * known[2] + x
             offsets[index], nbytes[index], sums[index] = offset.astype(np.uint64), length, crc
-        return Places(
-            offsets=offsets.reshape(known), nbytes=nbytes.reshape(known), sums=sums.reshape(known)
-        )
+        return Places(offsets=offsets.reshape(known), nbytes=nbytes.reshape(known), sums=sums.reshape(known))
 
     def _rows_known(self) -> int:
         """Return how many rows of chunks anything is known of, and no more than could be true of them."""
-        row = math.prod(self.grid()[1:])
+        row = math.prod(self.row)
         noted = max((int(notes[:, 0].max()) + 1 for notes in self.notes if len(notes)), default=0)
         said = self.offsets.size + sum(len(notes) for notes in self.notes)
         return min(max(-(-self.offsets.size // row), noted), (2**22 + 64 * said) // row)
@@ -146,6 +149,8 @@ class Recorded:
         Views that were there before the session that was interrupted.
     images
         How each level of each view lies in the file.
+    damaged
+        Planes that were safe, and of which pixels turned out to be lost; see `lose`.
     levels_complete
         False while levels were being added to all views.
     """
@@ -162,6 +167,7 @@ class Recorded:
         self.gone: set[ViewId] = set()
         self.earlier: set[ViewId] = set()
         self.images: dict[ViewId, list[Image]] = {}
+        self.damaged: dict[ViewId, NDArray[np.bool_]] = {}
         self._there: dict[ViewId, Runs] = {}
         self._waiting: dict[ViewId, Runs] = {}
         self._ended: dict[ViewId, Runs] = {}
@@ -178,6 +184,12 @@ class Recorded:
     def of(cls, pixels: Path) -> Recorded:
         """Read the journal of a pixel file or folder."""
         return cls(read_records(journal_path(pixels)), read_records(planes_path(pixels)))
+
+    def lose(self, view: ViewId, planes: NDArray[np.bool_]) -> None:
+        """Take back that planes are safe: their pixels turned out to be damaged, or those of lower levels."""
+        self.complete.discard(view)
+        self.damaged[view] = planes
+        self._there[view] = runs_of(self.there(view, len(planes)) & ~planes)
 
     def there(self, view: ViewId, depth: int) -> NDArray[np.bool_]:
         """Return which planes of a view of this depth are safe."""
@@ -319,6 +331,12 @@ def flags(ranges: Runs, depth: int) -> NDArray[np.bool_]:
     return found
 
 
+def runs_of(found: NDArray[np.bool_]) -> Runs:
+    """Return the runs of true values."""
+    edges = np.flatnonzero(np.diff(found, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
 def _runs(ranges: Any) -> Runs:
     found = [(int(start), int(stop)) for start, stop in ranges]
     if any(not 0 <= start < stop <= _MOST_PLANES for start, stop in found):
@@ -342,6 +360,7 @@ def _image(view: ViewId, text: dict[str, Any], data: bytes) -> Image:
     return Image(
         view=view,
         level=level,
+        path=str(text.get("path", "")),
         factors=None if factors is None else _triple(factors, 2**20),
         shape=shape,
         chunk=chunk,
