@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import npy2bdv
 from npy2bdv import checkpoints
 from npy2bdv.checkpoints import Safety
-from npy2bdv.errors import FormatError, NotFoundError
+from npy2bdv.errors import NotFoundError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.journal import Journal, planes_path, read_records
 

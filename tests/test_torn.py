@@ -7,7 +7,6 @@ were after each of them: as a kill at that instant would have left them.
 import hashlib
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 import npy2bdv
+from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.flushes import FlushedFile, pending_flush
 from npy2bdv.storage.journal import Journal, journal_path, redo_path
+from npy2bdv.storage.recorded import Recorded
 
 SHAPE = (14, 20, 24)
 CHUNK = (4, 16, 16)
@@ -60,7 +61,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Records writes of flushes: those into the HDF5 file, and those of the record before it."""
     (tmp_path / "now").mkdir()
     found = Disk(folder=tmp_path / "now", keep=tmp_path / "states", acknowledged={})
@@ -76,7 +77,8 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         put(self, offset, data)
 
     def spied_add(self: Journal, kind: str, *rest: Any) -> None:
-        found.note()
+        if kind in ("redo", "done"):  # before the flush, and when it has been made
+            found.note()
         add(self, kind, *rest)
 
     def spied_settle(self: FlushedFile, *rest: Any, **more: Any) -> None:
@@ -90,7 +92,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     monkeypatch.setattr(FlushedFile, "_put", spied_put)
     monkeypatch.setattr(FlushedFile, "_settle", spied_settle)
     monkeypatch.setattr(Journal, "add", spied_add)
-    yield found
+    return found
 
 
 def record(folder: Path, compression: Any, acknowledged: Acknowledged) -> None:
@@ -120,7 +122,9 @@ def check(path_xml: Path, acknowledged: Acknowledged, report: npy2bdv.Recovery) 
             stack = STACKS[id_.setup if id_.time == 0 else 2]
             assert known[id_].planes >= planes
             assert not known[id_].damaged
-            np.testing.assert_array_equal(dataset.view(time=id_.time, setup=id_.setup)[:planes], stack[:planes])
+            np.testing.assert_array_equal(
+                dataset.view(time=id_.time, setup=id_.setup)[:planes], stack[:planes]
+            )
             cells = file[f"t{id_.time:05d}/s{id_.setup:02d}/0/cells"]  # and by plain h5py
             np.testing.assert_array_equal(cells[:planes].view("uint16"), stack[:planes])
         for view in dataset.views():
@@ -135,7 +139,9 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 @KINDS
-def test_a_kill_at_each_write_of_each_flush(disk: Disk, compression: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_each_write_of_each_flush(
+    disk: Disk, compression: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the record of the flush, the file itself is put in order."""
     record(disk.folder, compression, disk.acknowledged)
     monkeypatch.undo()
@@ -175,3 +181,207 @@ def test_the_same_without_that_record(disk: Disk, compression: Any, monkeypatch:
             assert report.path_xml == path.with_name("a-recovered.xml")
             assert {name: fingerprint(path.parent)[name] for name in before} == before
     assert made > 5
+
+
+# ----------------------------------------------------------------------------------------- worse damage
+
+
+def left_by_a_kill(folder: Path, compression: Any, **more: Any) -> Path:
+    """One view complete, one of which planes are missing, one being recorded; all levels of the first two."""
+    options = {"levels": LEVELS, "chunks": CHUNK, "checkpoint_seconds": 1000, **more}
+    writer = npy2bdv.create(folder / "a.xml", compression=compression, **options)
+    setups = [writer.add_setup(shape=SHAPE, channel=i, voxel_size_xyz=(1, 1, 3)) for i in range(2)]
+    writer.write(STACKS[0], setup=setups[0])
+    with writer.stream(setup=setups[1]) as view:
+        view.put(STACKS[1][:6], 0)
+        view.put(STACKS[1][12:], 12)
+    view = writer.stream(setup=setups[0], time=1)
+    view.put(STACKS[2][:10], 0)
+    writer.checkpoint()
+    copy = folder / "killed"
+    copy.mkdir()
+    for path in folder.glob("a.*"):
+        if path.suffix != ".lock":
+            shutil.copy(path, copy)
+    writer.close()
+    return copy / "a.xml"
+
+
+def expected() -> dict[tuple[int, int], NDArray[np.uint16]]:
+    found = {(0, 0): STACKS[0].copy(), (0, 1): STACKS[1].copy(), (1, 0): STACKS[2].copy()}
+    found[0, 1][6:12] = found[1, 0][10:] = 0
+    return found
+
+
+def check_all(report: npy2bdv.Recovery) -> None:
+    with npy2bdv.open(report.path_xml) as dataset:
+        assert [view.id for view in dataset.views()] == sorted(expected())
+        for (time, setup), stack in expected().items():
+            view = dataset.view(time=time, setup=setup)
+            assert view.dtype == stack.dtype
+            assert view.voxel_size_xyz == (1, 1, 3)
+            for level, factors in enumerate(LEVELS):
+                np.testing.assert_array_equal(view.level(level)[...], npy2bdv.downsample(stack, factors))
+    with h5py.File(report.path_pixels) as file:
+        assert file["t00000/s01"].attrs["npy2bdv_missing_planes"].tolist() == [[6, 12]]
+
+
+@KINDS
+@pytest.mark.parametrize("damage", ["superblock", "tree"])
+def test_a_description_that_is_lost(tmp_path: Path, compression: Any, damage: str) -> None:
+    """All pixels come from the chunks; the original stays, and so does its journal."""
+    path = left_by_a_kill(tmp_path, compression)
+    pixels = path.with_suffix(".h5")
+    if damage == "superblock":
+        pixels.write_bytes(bytes(96) + pixels.read_bytes()[96:])
+    else:
+        data = pixels.read_bytes()
+        pixels.write_bytes(data.replace(b"TREE", b"\0\0\0\0").replace(b"HEAP", b"\0\0\0\0"))
+    before = fingerprint(path.parent)
+    report = npy2bdv.recover(path)
+    assert report.damage
+    assert (report.path_xml.name, report.path_pixels.name) == ("a-recovered.xml", "a-recovered.h5")
+    assert [(each.planes, each.damaged) for each in report] == [(14, ()), (8, ()), (10, ())]
+    check_all(report)
+    assert {name: fingerprint(path.parent)[name] for name in before} == before
+    assert fingerprint(path.parent).keys() - before == {"a-recovered.xml", "a-recovered.h5"}
+    with pytest.raises(ExistsError, match=r"a-recovered\.xml already exists, .* choose another name .*--out"):
+        npy2bdv.recover(path)
+
+
+@KINDS
+def test_a_result_of_another_name(tmp_path: Path, compression: Any) -> None:
+    """Of a file that is sound: it is copied, and the copy is mended."""
+    path = left_by_a_kill(tmp_path, compression)
+    before = fingerprint(path.parent)
+    (tmp_path / "there").mkdir()
+    report = npy2bdv.recover(path, tmp_path / "there" / "b.xml")
+    assert report.damage is None
+    assert sorted(each.name for each in (tmp_path / "there").iterdir()) == ["b.h5", "b.xml"]
+    check_all(report)
+    assert fingerprint(path.parent) == before
+
+
+def test_a_name_that_cannot_be(tmp_path: Path) -> None:
+    path = left_by_a_kill(tmp_path, None)
+    before = fingerprint(path.parent)
+    with pytest.raises(InvalidInputError, match=r"'b\.h5' is no name for an XML; write NAME\.xml"):
+        npy2bdv.recover(path, tmp_path / "b.h5")
+    with pytest.raises(NotFoundError, match=r"the folder .*nowhere does not exist"):
+        npy2bdv.recover(path, tmp_path / "nowhere" / "b.xml")
+    (tmp_path / "a.xml").unlink()
+    with pytest.raises(ExistsError, match=r"a\.h5 already exists"):
+        npy2bdv.recover(path, tmp_path / "a.xml")
+    assert fingerprint(path.parent) == before
+
+
+@pytest.mark.parametrize("size", [0, 1500, 0.5])
+def test_a_file_that_was_cut(tmp_path: Path, size: float) -> None:
+    """What is left of each view is said plane by plane, and is right."""
+    path = left_by_a_kill(tmp_path, "gzip")
+    pixels = path.with_suffix(".h5")
+    data = pixels.read_bytes()
+    pixels.write_bytes(data[: int(size if size > 1 else size * len(data))])
+    report = npy2bdv.recover(path)
+    assert report.damage
+    assert any(each.damaged for each in report)
+    there = 0
+    with npy2bdv.open(report.path_xml) as dataset:
+        for each in report:
+            gone = {z for start, stop in (*each.missing, *each.damaged) for z in range(start, stop)}
+            whole = [z for z in range(each.depth) if z not in gone]
+            assert len(whole) == each.planes
+            there += len(whole)
+            if whole:
+                view = dataset.view(time=each.view.time, setup=each.view.setup)
+                np.testing.assert_array_equal(view[...][whole], expected()[each.view][whole])
+    assert there if size == 0.5 else there <= 2  # rows that were not full lie in the log
+
+
+@KINDS
+def test_chunks_that_are_damaged(tmp_path: Path, compression: Any) -> None:
+    """Of compressed chunks it is known; of others nothing but a file that is too short tells."""
+    path = left_by_a_kill(tmp_path, compression)
+    pixels = path.with_suffix(".h5")
+    recorded = Recorded.of(pixels)
+    places = recorded.images[ViewId(0, 0)][0].places()
+    data = bytearray(pixels.read_bytes())
+    offset = int(places.offsets[1, 1, 0])
+    data[offset + 20 : offset + 30] = bytes(10)
+    data[:96] = bytes(96)
+    pixels.write_bytes(data)
+    report = npy2bdv.recover(path)
+    first = report[0]
+    assert first.damaged == (((4, 8),) if compression else ())
+    assert first.planes == (10 if compression else 14)
+    assert not first.missing
+    with npy2bdv.open(report.path_xml) as dataset:
+        pixels_now = dataset.view(time=0, setup=0)[...]
+        np.testing.assert_array_equal(pixels_now[:, :16], STACKS[0][:, :16])
+        if compression:  # lower levels are made again, then
+            level = dataset.view(time=0, setup=0).level(1)
+            np.testing.assert_array_equal(level[...], npy2bdv.downsample(pixels_now, LEVELS[1]))
+
+
+@KINDS
+def test_levels_without_the_full_resolution(tmp_path: Path, compression: Any) -> None:
+    path = left_by_a_kill_of_a_coarse_view(tmp_path, compression)
+    pixels = path.with_suffix(".h5")
+    pixels.write_bytes(bytes(96) + pixels.read_bytes()[96:])
+    report = npy2bdv.recover(path)
+    with npy2bdv.open(report.path_xml) as dataset:
+        np.testing.assert_array_equal(dataset.view().level(0)[...], npy2bdv.downsample(STACKS[0], (2, 2, 2)))
+        assert dataset.spimdata.setups[0].size_xyz == SHAPE[::-1]
+
+
+def left_by_a_kill_of_a_coarse_view(folder: Path, compression: Any) -> Path:
+    with npy2bdv.create(
+        folder / "a.xml", levels=((2, 2, 2), (4, 4, 4)), chunks=CHUNK, compression=compression
+    ) as writer:
+        writer.write(STACKS[0], setup=writer.add_setup(shape=SHAPE))
+        writer.checkpoint()
+        copy = folder / "killed"
+        copy.mkdir()
+        for path in folder.glob("a.*"):
+            if path.suffix != ".lock":
+                shutil.copy(path, copy)
+    return copy / "a.xml"
+
+
+@KINDS
+def test_a_view_of_unknown_length(tmp_path: Path, compression: Any) -> None:
+    """The places of chunks that came by growing are known, too."""
+    stack = noise(9, (75, 20, 24))
+    with npy2bdv.create(
+        tmp_path / "a.xml", levels=LEVELS, chunks=CHUNK, compression=compression, checkpoint_seconds=1000
+    ) as writer:
+        view = writer.stream(setup=writer.add_setup(shape=(None, 20, 24)))
+        for z, plane in enumerate(stack):
+            view.append(plane)
+            if z % 20 == 10:
+                writer.checkpoint()
+        copy = tmp_path / "killed"
+        copy.mkdir()
+        for path in tmp_path.glob("a.*"):
+            if path.suffix != ".lock":
+                shutil.copy(path, copy)
+    pixels = copy / "a.h5"
+    pixels.write_bytes(bytes(96) + pixels.read_bytes()[96:])
+    report = npy2bdv.recover(pixels)
+    assert not report[0].missing
+    assert report[0].planes >= 71
+    with npy2bdv.open(report.path_xml) as dataset:
+        found = dataset.view()[...]
+        np.testing.assert_array_equal(found[:71], stack[:71])
+        assert dataset.spimdata.setups[0].size_xyz == (24, 20, len(found))
+        np.testing.assert_array_equal(dataset.view().level(1)[...], npy2bdv.downsample(found, LEVELS[1]))
+
+
+def test_a_journal_that_says_nothing(tmp_path: Path) -> None:
+    path = left_by_a_kill(tmp_path, None)
+    journal = journal_path(path.with_suffix(".h5"))
+    journal.write_bytes(journal.read_bytes()[:40])
+    before = fingerprint(path.parent)
+    with pytest.raises(FormatError, match=r"holds not one whole record.* Nothing has been changed"):
+        npy2bdv.recover(path)
+    assert fingerprint(path.parent) == before

@@ -27,7 +27,7 @@ from npy2bdv.model.spimdata import (
     ViewId,
 )
 from npy2bdv.rows import runs
-from npy2bdv.salvage import salvage
+from npy2bdv.salvage import salvage, size_of
 from npy2bdv.storage import FORMATS, card_of, open_container, remove_container, replace_container
 from npy2bdv.storage.disk import bytes_on_disk, check_room, copy_sparse, explained
 from npy2bdv.storage.files import PART
@@ -192,11 +192,19 @@ def _in_place(pixels: Path, recorded: Recorded, data: SpimData) -> Recovery:
         complete_flush(pixels, pending)
     redo_path(pixels).unlink(missing_ok=True)
     assert isinstance(data.loader, ContainerLoader)  # we wrote it
-    with open_container(data.loader, pixels, "r+") as container:
-        views, mended = _mend(container, recorded, data, pixels.name)
-    if recorded.format == "hdf5" and not can_be_walked(pixels):
+    is_hdf5 = recorded.format == "hdf5"
+    damage = None
+    try:
+        with open_container(data.loader, pixels, "r+") as container:
+            views, mended = _mend(container, recorded, data, pixels.name)
+    except (FormatError, RuntimeError, KeyError) as error:
+        if not is_hdf5:
+            raise
+        damage = str(error)
+    if is_hdf5 and (damage or not can_be_walked(pixels)):
         # damaged in a way that showed in changing it only; the chunks and the journal are still what they were
-        return _beside(pixels, Recorded.of(pixels), data, "HDF5 cannot read its description of it", None)
+        damage = damage or "HDF5 cannot read all of its description"
+        return _beside(pixels, Recorded.of(pixels), data, damage, None)
     final, source = _sources(pixels, recorded)
     if source != final:
         keep_backup(final)
@@ -346,7 +354,10 @@ def _complete(view: ViewId, journal: Recorded, container: Container, engine: Eng
     was_adding = len(arrays) < len(factors)
     if was_adding and full is not None:
         arrays += _add_levels(view, factors, arrays, journal, container)
-    depth = full.shape[0] if full is not None else depth
+    if full is not None:
+        depth = full.shape[0]
+    elif (size := size_of(view, journal)) is not None:
+        depth = size[0]
     safe = journal.there(view, depth)
     planes = {z: plane for (other, z), plane in journal.planes.items() if other == view and z < depth}
     if full is not None and not full.in_place:  # what is said to wait in the journal must be there

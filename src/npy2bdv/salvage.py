@@ -102,7 +102,10 @@ def _depth(view: ViewId, recorded: Recorded, images: list[Image]) -> int:
     depth = first.shape[0]
     if view in recorded.open_ended:
         depth = max(depth, len(first.places().offsets) * first.chunk[0])
-    return depth if first.factors is None else depth * first.factors[0]
+    if first.factors == (1, 1, 1):
+        return max(depth, recorded.length(view)) if view in recorded.open_ended else depth
+    size = size_of(view, recorded)
+    return depth * (first.factors or (1, 1, 1))[0] if size is None else size[0]
 
 
 def _plane(view: ViewId, recorded: Recorded, images: list[Image]) -> tuple[int, int]:
@@ -110,13 +113,22 @@ def _plane(view: ViewId, recorded: Recorded, images: list[Image]) -> tuple[int, 
     for image in images:
         if image.factors == (1, 1, 1):
             return image.shape[1:]
-    if view in recorded.described:
-        setup = xml.parse(recorded.described[view], "the journal").setups.get(view.setup)
-        if setup is not None and setup.size_xyz is not None:
-            return setup.size_xyz[1], setup.size_xyz[0]
+    if (size := size_of(view, recorded)) is not None:
+        return size[1:]
     _, y, x = images[0].shape
     _, down, right = images[0].factors or (1, 1, 1)
     return y * down, x * right
+
+
+def size_of(view: ViewId, recorded: Recorded) -> Zyx | None:
+    """Return the size (z, y, x) of the full resolution as the XML would say it; None where it is not said."""
+    if view not in recorded.described:
+        return None
+    setup = xml.parse(recorded.described[view], "the journal").setups.get(view.setup)
+    if setup is None or setup.size_xyz is None:
+        return None
+    x, y, z = setup.size_xyz
+    return z, y, x
 
 
 def _codec(image: Image) -> Codec | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from npy2bdv.storage.codecs import checksum
+from npy2bdv.errors import FormatError
+from npy2bdv.storage.codecs import checksum, inflate
 from npy2bdv.storage.flushes import OverlaidFile, pending_flush
 from npy2bdv.storage.recorded import NOWHERE
 
@@ -35,8 +36,9 @@ def what_is_damaged(path: Path, recorded: Recorded) -> str | None:
         with OverlaidFile(path, patches, size) as medium, h5py.File(medium, "r") as file:
             _walk(file)
             for view in sorted(recorded.images):
-                if recorded.length(view) or view in recorded.complete:
-                    for image in recorded.images[view]:
+                is_expected = bool(recorded.length(view)) or view in recorded.complete
+                for image in recorded.images[view]:
+                    if is_expected or image.path in file:
                         _check(image, file, recorded, medium)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         return str(error.args[0] if isinstance(error, KeyError) and error.args else error) or repr(error)
@@ -98,11 +100,13 @@ def _check(image: Image, file: h5py.File, recorded: Recorded, medium: OverlaidFi
     end = _end_of(medium)
     beyond = (found != NOWHERE) & (found + sizes.astype(np.uint64) > end)
     other = (found != expected.offsets) | ((sizes != expected.nbytes) & (found != NOWHERE))
-    wanted = _rows_wanted(image, recorded, len(found))
-    wrong: NDArray[np.bool_] = (other | beyond) & wanted[:, np.newaxis, np.newaxis]
+    wanted = _rows_wanted(image, recorded, len(found))[:, np.newaxis, np.newaxis]
+    wrong = (other & wanted) | beyond | (other & (found != NOWHERE))
     for place in map(tuple, np.argwhere(wrong & ~beyond & (found != NOWHERE)).tolist()):
-        # stored once more after the last flush: what the file points to must still be whole
-        if _was_stored(image, place, int(found[place]), int(sizes[place]), medium):
+        # stored once more after the last flush, or not noted yet: what the file points to must be whole
+        if _is_whole(
+            image, place, int(found[place]), int(sizes[place]), medium, noted=bool(wanted[place[0]])
+        ):
             wrong[place] = False
     if wrong.any():
         row = int(np.flatnonzero(wrong.any((1, 2)))[0])
@@ -112,16 +116,26 @@ def _check(image: Image, file: h5py.File, recorded: Recorded, medium: OverlaidFi
         )
 
 
-def _was_stored(image: Image, place: tuple[int, ...], offset: int, nbytes: int, medium: OverlaidFile) -> bool:
-    """Tell whether a chunk was stored at an offset some time, and is there."""
+def _is_whole(
+    image: Image, place: tuple[int, ...], offset: int, nbytes: int, medium: OverlaidFile, *, noted: bool
+) -> bool:
+    """Tell whether a chunk lies at an offset: by what was `noted` some time, or else by the chunk itself."""
+    data = bytearray(nbytes)
+    medium.seek(offset)
+    medium.readinto(data)
     for notes in image.notes:
         for crc in notes[(notes[:, [0, 1, 2, 3, 5]] == (*place, nbytes, offset)).all(1), 4].tolist():
-            data = bytearray(nbytes)
-            medium.seek(offset)
-            medium.readinto(data)
             if checksum(memoryview(data)) == crc:
                 return True
-    return False
+    if noted or image.in_place:
+        return False
+    if "deflate" not in image.filters:
+        return nbytes == image.chunk_bytes
+    try:
+        inflate(bytes(data), image.chunk_bytes)
+    except FormatError:
+        return False
+    return True
 
 
 def _rows_wanted(image: Image, recorded: Recorded, n_rows: int) -> NDArray[np.bool_]:
@@ -132,5 +146,4 @@ def _rows_wanted(image: Image, recorded: Recorded, n_rows: int) -> NDArray[np.bo
         return np.zeros(n_rows, bool)
     depth = n_rows * image.chunk[0]
     stored = recorded.there(image.view, depth) & ~recorded.waiting(image.view, depth)
-    rows: NDArray[np.bool_] = stored.reshape(n_rows, image.chunk[0]).any(1)
-    return rows
+    return np.logical_or.reduce(stored.reshape(n_rows, image.chunk[0]), axis=1)
