@@ -385,3 +385,86 @@ def test_a_journal_that_says_nothing(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"holds not one whole record.* Nothing has been changed"):
         npy2bdv.recover(path)
     assert fingerprint(path.parent) == before
+
+
+# ---------------------------------------------------------------------------------- sessions that append
+
+
+def left_by_a_kill_while_appending(folder: Path, **options: Any) -> Path:
+    """Two views of a session that was closed, one of which is replaced; one more of a session that is killed."""
+    with npy2bdv.create(folder / "a.xml", levels=LEVELS, chunks=CHUNK, **options) as writer:
+        for number in range(2):
+            writer.write(STACKS[number], setup=writer.add_setup(shape=SHAPE, channel=number))
+    copy = folder / "killed"
+    copy.mkdir()
+    with npy2bdv.create(folder / "a.xml", mode="a", checkpoint_seconds=1000) as writer:
+        setup = writer.add_setup(shape=SHAPE, channel=0)
+        view = writer.stream(setup=setup, time=1)
+        view.put(STACKS[2][:10], 0)
+        writer.checkpoint()
+        for path in folder.glob("a.*"):
+            if path.suffix != ".lock":
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, copy / path.name)
+    return copy / "a.xml"
+
+
+def check_appended(report: npy2bdv.Recovery) -> None:
+    third = np.where(np.arange(14)[:, None, None] < 10, STACKS[2], 0)
+    with npy2bdv.open(report.path_xml) as dataset:
+        assert [view.id for view in dataset.views()] == [(0, 0), (0, 1), (1, 0)]
+        for view, stack in zip(dataset.views(), (STACKS[0], STACKS[1], third), strict=True):
+            for level, factors in enumerate(LEVELS):
+                np.testing.assert_array_equal(view.level(level)[...], npy2bdv.downsample(stack, factors))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": None},
+        {"compression": "gzip"},
+        {"format": "n5", "compression": "gzip"},
+        {"zarr_version": 2},
+        {"zarr_version": 3},
+    ],
+    ids=str,
+)
+def test_a_session_that_appends(tmp_path: Path, options: Any) -> None:
+    """In place; what earlier sessions wrote is as it was. Then the next session appends."""
+    path = left_by_a_kill_while_appending(tmp_path, **options)
+    report = npy2bdv.recover(path)
+    assert report.damage is None
+    check_appended(report)
+    with npy2bdv.create(path, mode="a") as writer:
+        writer.write(STACKS[3], setup=writer.add_setup(shape=SHAPE, channel=0), time=2)
+        writer.write(STACKS[4], setup=writer.add_setup(shape=SHAPE, channel=1), time=1)
+    with npy2bdv.open(path) as dataset:
+        assert len([*dataset.views()]) == 5
+        np.testing.assert_array_equal(dataset.view(time=2, setup=0)[...], STACKS[3])
+        np.testing.assert_array_equal(
+            dataset.view(time=1, setup=1).level(1)[...], npy2bdv.downsample(STACKS[4], LEVELS[1])
+        )
+        np.testing.assert_array_equal(dataset.view(time=0, setup=1)[...], STACKS[1])
+
+
+@KINDS
+def test_a_torn_file_of_a_session_that_appends(tmp_path: Path, compression: Any) -> None:
+    """The images of earlier sessions are rescued, too."""
+    path = left_by_a_kill_while_appending(tmp_path, compression=compression)
+    pixels = path.with_suffix(".h5")
+    pixels.write_bytes(bytes(96) + pixels.read_bytes()[96:])
+    report = npy2bdv.recover(path)
+    assert report.damage
+    assert [each.planes for each in report] == [14, 14, 10]
+    check_appended(report)
+
+
+@KINDS
+def test_a_recovered_recording_is_appended_to(tmp_path: Path, compression: Any) -> None:
+    path = left_by_a_kill(tmp_path, compression)
+    npy2bdv.recover(path)
+    with npy2bdv.create(path, mode="a") as writer:
+        writer.write(STACKS[5], setup=writer.add_setup(shape=SHAPE, channel=1), time=1)
+    with npy2bdv.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.view(time=1, setup=1)[...], STACKS[5])
+        for (time, setup), stack in expected().items():
+            np.testing.assert_array_equal(dataset.view(time=time, setup=setup)[...], stack)

@@ -107,6 +107,11 @@ class Safety:
         assert self._journal is not None
         self._journal.add("gone", {"view": view})
 
+    def replacing(self, view: ViewId) -> None:
+        """Note that a view is about to be replaced: what was said of its planes may not be true any more."""
+        assert self._journal is not None
+        self._journal.add("repl", {"view": view})
+
     def completed(self, view: ViewId, there: NDArray[np.bool_]) -> None:
         """Note that a view is complete; it is safe after the next checkpoint."""
         assert self._journal is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,12 +41,12 @@ from npy2bdv.storage.soundness import can_be_walked, what_is_damaged
 from npy2bdv.stream import ViewStream
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
     from npy2bdv.model.pyramid import Region, Zyx
+    from npy2bdv.model.spimdata import ImageLoader
     from npy2bdv.storage.base import Container, LevelArray
 
 
@@ -196,7 +197,7 @@ def _in_place(pixels: Path, recorded: Recorded, data: SpimData) -> Recovery:
     damage = None
     try:
         with open_container(data.loader, pixels, "r+") as container:
-            views, mended = _mend(container, recorded, data, pixels.name)
+            views, mended = _mend(container, recorded, data)
     except (FormatError, RuntimeError, KeyError) as error:
         if not is_hdf5:
             raise
@@ -244,7 +245,7 @@ def _beside(
     check_room(target.parent, _nbytes(pixels), f"a copy of {pixels.name}")
     try:
         with _copied(pixels, recorded, data, part, damage) as container:
-            views, data = _mend(container, recorded, data, target.name)
+            views, data = _mend(container, recorded, data)
         _verify(part, data, views)
         replace_container(card, part, target)
     except BaseException:
@@ -277,7 +278,7 @@ def _copied(pixels: Path, recorded: Recorded, data: SpimData, part: Path, damage
 
 
 def _mend(
-    container: Container, recorded: Recorded, data: SpimData, name: str
+    container: Container, recorded: Recorded, data: SpimData
 ) -> tuple[tuple[RecoveredView, ...], SpimData]:
     """Complete all views; return what there is of them, and what the XML says of them."""
     engine = Engine(concurrent=container.card.concurrent)
@@ -287,21 +288,36 @@ def _mend(
     finally:
         engine.close()
     kept = [each.view for each in found if each.planes]
-    others = [  # of earlier sessions
-        view
-        for view in data.registrations
-        if view not in recorded.depths and view not in recorded.gone and container.has(view)
-    ]
+    earlier = {*data.views()} - recorded.depths.keys() - recorded.gone if recorded.appending else set()
+    others = {view for view in earlier if container.has(view)}
+    found += tuple(_lost(view, data) for view in sorted(earlier - others))
     for view in kept:
         container.complete(view)
     for view in [*container.views()]:
-        if view in kept or view in others:
-            continue
-        if view in recorded.gone or _is_empty(view, container):
+        is_ours = not recorded.appending or view in recorded.depths or view in recorded.gone
+        if is_ours and view not in kept and (view in recorded.gone or _is_empty(view, container)):
             container.remove(view)
     container.flush(sync=True)
-    loader = container.loader(PathRef(text=name), sorted({*kept, *others}))
-    return found, _description(recorded, found, replace(data, loader=loader))
+    return found, _description(
+        recorded, found, replace(data, loader=_loader(container, recorded, data, kept))
+    )
+
+
+def _loader(container: Container, recorded: Recorded, data: SpimData, kept: list[ViewId]) -> ImageLoader:
+    """Return how the XML names the pixels; those of earlier sessions as it did before."""
+    before = data.loader
+    assert isinstance(before, ContainerLoader)  # we wrote it
+    loader = container.loader(before.path, kept)
+    if recorded.appending and isinstance(before, OmeZarrLoader) and isinstance(loader, OmeZarrLoader):
+        return replace(before, groups={**before.groups, **loader.groups})
+    return before if recorded.appending else loader
+
+
+def _lost(view: ViewId, data: SpimData) -> RecoveredView:
+    """Return that nothing is left of a view of which the journal does not know."""
+    size = data.setups[view.setup].size_xyz
+    depth = 0 if size is None else size[2]
+    return RecoveredView(view=view, planes=0, depth=depth, missing=((0, depth),))
 
 
 def _verify(pixels: Path, data: SpimData, views: Iterable[RecoveredView]) -> None:
@@ -441,8 +457,13 @@ def _planes(start: int, stop: int) -> Region:
 
 def _sources(pixels: Path, journal: Recorded) -> tuple[Path, Path]:
     """Return where the XML is to be, and where the recording left it."""
-    final = pixels.with_name(journal.xml_name)
-    early = pixels.with_name(journal.recording_name)
+    final = Path(os.path.normpath(pixels.parent / journal.xml_name))
+    early = Path(os.path.normpath(pixels.parent / journal.recording_name))
+    if {final.parent, early.parent} != {pixels.parent} and not final.is_file():
+        # only an XML that was there may lie elsewhere: a journal is no reason to write outside of the folder
+        raise FormatError(
+            f"the journal of {pixels} names the XML {final}, which is not there; put it there, or give out="
+        )
     return final, early if early.is_file() else final
 
 
@@ -466,20 +487,21 @@ def _description(recorded: Recorded, found: tuple[RecoveredView, ...], data: Spi
             data = _with_view(data, each, xml.parse(recorded.described[each.view], "the journal"))
     lost = recorded.gone | {each.view for each in found if not each.planes}
     registrations = {view: kept for view, kept in data.registrations.items() if view not in lost}
+    setups = {*data.setups, *(view.setup for view in registrations)}
+    present = {*registrations}
     ids = {view.time for view in registrations}
-    if recorded.earlier:
+    if recorded.appending:
+        present |= {*data.views()} - lost
         ids |= set(data.timepoints.ids)
     else:
         ids = set(range(max(ids, default=-1) + 1))
-    setups = {*data.setups, *(view.setup for view in registrations)}
-    missing = frozenset(
-        ViewId(time, setup) for time in ids for setup in setups if (time, setup) not in registrations
-    )
+    missing = {view for time in ids for setup in setups if (view := ViewId(time, setup)) not in present}
+    timepoints = data.timepoints if ids == set(data.timepoints.ids) else Timepoints.of(sorted(ids))
     return replace(
         data,
         setups=dict(sorted(data.setups.items())),
-        timepoints=Timepoints.of(tuple(sorted(ids))),
-        missing=missing,
+        timepoints=timepoints,
+        missing=None if recorded.appending and data.missing is None and not missing else frozenset(missing),
         registrations=registrations,
     )
 

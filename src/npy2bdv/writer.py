@@ -141,6 +141,7 @@ class DatasetWriter(Draft, Handle):
         """Views of which it is noted in the container that planes are missing."""
         self._noted_like: dict[int, tuple[object, ViewId]] = {}
         """For each setup what was noted last in full, and of which view."""
+        self._noted_earlier = False
         self._noted_depths: dict[ViewId, int] = {}
         """For each view of which planes the journal knows the places."""
         self._given_up: set[ViewId] = set()
@@ -328,8 +329,9 @@ class DatasetWriter(Draft, Handle):
             if all(array.shape == known.pyramid.level_shape(level) for level, array in enumerate(old)):
                 self._note_declared(view, known, old)
                 return old  # wiped when it was given up
-        if view in self.views:  # what is said of the one that is replaced is not true of the new one
-            self._safety.forgot(view)
+        if view in self.views or self._lies_there(view):
+            self._safety.replacing(view)
+        self._note_earlier()
         note = self.image_note(view.setup)
         arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec, note)
         self.container.flush()
@@ -340,6 +342,21 @@ class DatasetWriter(Draft, Handle):
         levels = zip(known.pyramid.factors, arrays, strict=True)
         self._safety.declared(view, levels, open_ended=known.open_ended)
         self._noted_depths[view] = arrays[0].shape[0]
+
+    def _note_earlier(self) -> None:
+        """Note where the images lie that are appended to, before the file that they lie in is changed."""
+        if self.existing is None or self._noted_earlier:
+            return
+        self._noted_earlier = True
+        for setup, known in self.existing.setups.items():
+            pyramid = known.pyramid
+            for time in self.existing.data.timepoints.ids:
+                view = ViewId(time, setup)
+                if all(self.container.has(view, level) for level in range(pyramid.n_levels)):
+                    arrays = [self.container.level(view, level) for level in range(pyramid.n_levels)]
+                    if all(array.lies_in_common_file for array in arrays):
+                        there = np.ones(pyramid.shape[0], bool)
+                        self._safety.earlier(view, zip(pyramid.factors, arrays, strict=True), there)
 
     def _note_growth(self, views: Iterable[ViewId]) -> None:
         """Note where the chunks lie of views that have become longer, before a flush speaks of them."""

@@ -276,6 +276,11 @@ class LevelArray(LevelPixels, Protocol):
         """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
         ...
 
+    @property
+    def lies_in_common_file(self) -> bool:
+        """Whether its chunks lie in the one file of the container, so that damage of that reaches them."""
+        ...
+
     def whole_layout(self) -> tuple[dict[str, Any], bytes]:
         """As `layout`, with place and size of every chunk that lies in a common file by now."""
         ...

@@ -594,6 +594,12 @@ class Hdf5Level:
             described["shape"] = self._cells.shape
             return described, np.array(self._offsets(), "<u8").tobytes()
 
+    @property
+    def lies_in_common_file(self) -> bool:
+        """Whether its chunks lie in this file, and in no partition to which it links."""
+        own = h5py.h5i.get_file_id(self._cells.id)
+        return bool(self._cells.chunks) and own.fileno == self._file.fileno
+
     def whole_layout(self) -> tuple[dict[str, Any], bytes]:
         """Return how the image lies in the file, with place and size of every chunk it has by now."""
         offsets = np.full(self.grid, NOWHERE, "<u8")

@@ -513,6 +513,11 @@ class N5Level:
         described = {"path": self._key, "shape": self.shape, "chunk": self.chunk, "dtype": self.dtype.name}
         return described, b""
 
+    @property
+    def lies_in_common_file(self) -> bool:
+        """No: each block is a file of its own."""
+        return False
+
     def whole_layout(self) -> tuple[dict[str, Any], bytes]:
         """As `layout`: each block is a file of its own."""
         return self.layout()

@@ -151,6 +151,8 @@ class Recorded:
         How each level of each view lies in the file.
     damaged
         Planes that were safe, and of which pixels turned out to be lost; see `lose`.
+    appending
+        Whether the dataset was there before the session that was interrupted.
     levels_complete
         False while levels were being added to all views.
     """
@@ -160,6 +162,7 @@ class Recorded:
         self.format = "hdf5"
         self.xml_name = self.recording_name = ""
         self.levels_complete = True
+        self.appending = False
         self.depths: dict[ViewId, int] = {}
         self.complete: set[ViewId] = set()
         self.open_ended: set[ViewId] = set()
@@ -226,9 +229,12 @@ class Recorded:
     def _take(self, kind: str, text: dict[str, Any], data: bytes) -> None:
         if kind == "data":
             said = text["format"], text["xml"], text["recording"]
-            if not all(isinstance(each, str) and "/" not in each and "\\" not in each for each in said):
+            if text["format"] not in ("hdf5", "n5", "omezarr") or not all(
+                isinstance(each, str) and each.endswith(".xml") for each in said[1:]
+            ):
                 raise ValueError(said)
             self.format, self.xml_name, self.recording_name = said
+            self.appending = bool(text.get("appending"))
         elif kind == "lvls":
             self.levels_complete = bool(text["complete"])
         elif kind == "mark":  # what has ended by now is safe when this checkpoint is done
@@ -271,6 +277,10 @@ class Recorded:
             self.described[view] = data
         elif kind == "like":
             self.described[view] = self.described[view_id(text["other"])]
+        elif kind == "repl":  # an instant later there is another image, or still the old one
+            self.complete.discard(view)
+            for known in (self._there, self._waiting, self._ended, self._settled):
+                known.pop(view, None)
         elif kind == "gone":
             self.depths.pop(view, None)
             self.images.pop(view, None)

@@ -146,4 +146,5 @@ def _rows_wanted(image: Image, recorded: Recorded, n_rows: int) -> NDArray[np.bo
         return np.zeros(n_rows, bool)
     depth = n_rows * image.chunk[0]
     stored = recorded.there(image.view, depth) & ~recorded.waiting(image.view, depth)
-    return np.logical_or.reduce(stored.reshape(n_rows, image.chunk[0]), axis=1)
+    rows: NDArray[np.bool_] = np.logical_or.reduce(stored.reshape(n_rows, image.chunk[0]), axis=1)
+    return rows

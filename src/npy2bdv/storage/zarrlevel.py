@@ -150,6 +150,11 @@ class OmeZarrLevel:
         }
         return described, b""
 
+    @property
+    def lies_in_common_file(self) -> bool:
+        """No: each block is a file of its own."""
+        return False
+
     def whole_layout(self) -> tuple[dict[str, Any], bytes]:
         """As `layout`: each block is a file of its own."""
         return self.layout()
