@@ -42,6 +42,7 @@ FLOORS = {
     "editor": 4,
     "recover": 4,
     "salvage": 3,
+    "mend": 3.5,
     "merge": 4,
     "repack": 4,
     "resave": 4.5,

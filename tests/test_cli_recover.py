@@ -1,5 +1,6 @@
 """``npy2bdv recover``: what it shows of an interrupted recording, and what it refuses."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +25,13 @@ class Shown(NamedTuple):
         return [line.split() for line in self.out.splitlines()]
 
 
-Command = Callable[[Path], Shown]
+Command = Callable[..., Shown]
 
 
 @pytest.fixture
 def recover(capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(path: Path) -> Shown:
-        status = main(["recover", str(path)])
+    def run(path: Path, *options: str) -> Shown:
+        status = main(["recover", str(path), *options])
         return Shown(status, *capsys.readouterr())
 
     return run
@@ -137,16 +138,40 @@ def test_refusals(recover: Command, tmp_path: Path) -> None:
     refused(recover(path.with_name("nix.xml")), "nix.xml; give the XML or the pixel file of the recording")
     refused(recover(path.parent), "give the XML or the pixel file")
 
-    pixels = path.with_suffix(".h5")
-    pixels.write_bytes(pixels.read_bytes()[:1000])  # as a kill may leave it, once in a while
-    before = contents(path.parent)
-    refused(recover(path), str(pixels))
-    assert contents(path.parent) == before
-
     whole = tmp_path / "running" / "scan.xml"
     before = contents(whole.parent)
     refused(recover(whole), "it was closed cleanly")
     assert contents(whole.parent) == before
+
+
+def test_a_damaged_file_and_its_status(recover: Command, tmp_path: Path) -> None:
+    path = interrupted(tmp_path, compression="gzip")
+    pixels = path.with_suffix(".h5")
+    whole = pixels.read_bytes()
+    pixels.write_bytes(bytes(96) + whole[96:])
+    before = contents(path.parent)
+    shown = recover(path)
+    assert (shown.status, shown.err) == (0, "")
+    assert "scan.xml was damaged (" in shown.out
+    assert "The original is as it was: remove it with its journal" in shown.out
+    assert f"Dataset: {path.with_name('scan-recovered.xml')}\n" in shown.out
+    assert before.items() <= contents(path.parent).items()
+
+    pixels.write_bytes(whole[:1000])
+    shown = recover(path, "--out", str(tmp_path / "left.xml"))
+    assert (shown.status, shown.err) == (2, "")
+    assert "0 of 8  lost: 0 to 7" in shown.out
+    refused(recover(path), "scan-recovered.xml already exists")
+
+
+def test_as_json(recover: Command, tmp_path: Path) -> None:
+    path = interrupted(tmp_path)
+    shown = recover(path, "--json")
+    said = json.loads(shown.out)
+    assert (shown.status, said["xml"], said["damage"]) == (0, str(path), None)
+    assert said["views"][1] == {
+        "time": 2, "setup": 1, "planes": 3, "depth": 8, "missing": [[2, 5], [6, 8]], "unconfirmed": [], "damaged": []
+    }  # fmt: skip
 
 
 def test_a_running_recording_is_left_alone(recover: Command, tmp_path: Path) -> None:

@@ -219,7 +219,8 @@ def check_all(report: npy2bdv.Recovery) -> None:
         for (time, setup), stack in expected().items():
             view = dataset.view(time=time, setup=setup)
             assert view.dtype == stack.dtype
-            assert view.voxel_size_xyz == (1, 1, 3)
+            assert view.voxel_size_xyz is not None
+            assert [*view.voxel_size_xyz] == [1, 1, 3]
             for level, factors in enumerate(LEVELS):
                 np.testing.assert_array_equal(view.level(level)[...], npy2bdv.downsample(stack, factors))
     with h5py.File(report.path_pixels) as file:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from npy2bdv.engine import Stats
     from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.export import export
+    from npy2bdv.mend import RecoveredView
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.box import Box
     from npy2bdv.model.findings import Finding
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
-    from npy2bdv.recover import RecoveredView, Recovery, recover
+    from npy2bdv.recover import Recovery, recover
     from npy2bdv.repack import Repacked, repack
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
@@ -45,7 +46,7 @@ _HOMES = {
     "Finding": "model.findings",
     "Level": "view",
     "QueueFull": "errors",
-    "RecoveredView": "recover",
+    "RecoveredView": "mend",
     "Recovery": "recover",
     "Repacked": "repack",
     "Report": "check.report",
