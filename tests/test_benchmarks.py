@@ -180,3 +180,12 @@ def test_checkpoints() -> None:
     assert done.returncode == 0, done.stderr
     assert "streams of 244 planes of 64 x 64 pixels, 2 rounds" in done.stdout
     assert done.stdout.count("\n| ") == 4
+
+
+def test_edits_of_a_large_dataset() -> None:
+    done = run(BENCHMARKS / "edit_100k.py", "--views", 600, "--edits", 50)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "600 views, of which one time point of 10 is missing"
+    assert [line.split()[-1] for line in lines[1:]] == ["s"] * 10
+    assert any(line.startswith("50 transforms, each view by its label ") for line in lines)
