@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError, MissingKeyError
-from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
+from npy2bdv.model.spimdata import ATTRIBUTES, SpimData, ViewId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from npy2bdv.model.spimdata import SpimData
 
 _SHOWN = 20
 
@@ -21,10 +19,8 @@ class Selector:
     """Finds views and setups. What it had to look up is remembered as long as setups and labels stay the same."""
 
     def __init__(self) -> None:
-        self._known: tuple[object, object, object] | None = None
-        self._by_id: dict[str, dict[int, set[int]]] = {}
-        self._labels: dict[str, dict[int, str]] = {}
-        self._by_label: dict[str, dict[str, list[int]]] = {}
+        self._data = SpimData()
+        self._attributes: dict[str, _Attribute] = {}
         self._times: frozenset[int] = frozenset()
         self._setups: list[int] = []
 
@@ -98,24 +94,24 @@ class Selector:
         return sorted({id_ for each in _several(value) for id_ in self._ids_of(attribute, each)})
 
     def _look_up(self, data: SpimData) -> None:
-        known = (data.setups, data.attributes, data.timepoints)
-        if self._known is not None and all(map(operator.is_, known, self._known)):
-            return
-        self._known = known
-        self._setups = sorted(data.setups)
-        self._times = frozenset(data.timepoints.ids)
-        self._by_id, self._by_label, self._labels = {}, {}, {}
-        for name in dict.fromkeys((*ATTRIBUTES, *data.attributes)):
-            by_id: dict[int, set[int]] = {}
-            for setup in data.setups.values():
-                entity = data.entity(name, setup)
-                if entity is not None:
-                    by_id.setdefault(entity.id, set()).add(setup.id)
-            self._by_id[name] = by_id
-            labels = self._labels[name] = _labels(data, name, by_id)
-            by_label = self._by_label[name] = {}
-            for id_, label in labels.items():
-                by_label.setdefault(label, []).append(id_)
+        before, self._data = self._data, data
+        if before.setups is not data.setups or before.attributes is not data.attributes:
+            self._setups = sorted(data.setups)
+            self._attributes = {}
+        if before.timepoints is not data.timepoints:
+            self._times = frozenset(data.timepoints.ids)
+
+    def _attribute(self, name: str) -> _Attribute:
+        """Return what there is of an attribute."""
+        if name not in self._attributes:
+            names = dict.fromkeys((*ATTRIBUTES, *self._data.attributes))
+            if name not in names:
+                raise MissingKeyError(
+                    f"there is no attribute {name!r} in this dataset; it has {', '.join(names)}, and views are also "
+                    "selected by time, setup or view"
+                )
+            self._attributes[name] = _Attribute(self._data, name)
+        return self._attributes[name]
 
     def _find_times(self, data: SpimData, asked: object) -> Sequence[int]:
         ids = data.timepoints.ids
@@ -142,7 +138,7 @@ class Selector:
                     setup
                     for each in _several(value)
                     for id_ in self._ids_of(name, each)
-                    for setup in self._by_id[name].get(id_, ())
+                    for setup in self._attribute(name).setups.get(id_, ())
                 }
             found = fitting if found is None else found & fitting
         if found is None:
@@ -153,15 +149,11 @@ class Selector:
 
     def _ids_of(self, name: str, value: object) -> list[int]:
         """Return the ids of an attribute that a label (text) or an id names."""
-        if name not in self._by_id:
-            raise MissingKeyError(
-                f"there is no attribute {name!r} in this dataset; it has {', '.join(self._by_id)}, and views are also "
-                "selected by time, setup or view"
-            )
+        attribute = self._attribute(name)
         if isinstance(value, str):
-            found = self._by_label[name].get(value, [])
+            found = attribute.ids.get(value, [])
         else:
-            found = [id_ for id_ in [_index(value, name)] if id_ in self._labels[name]]
+            found = [id_ for id_ in [_index(value, name)] if id_ in attribute.labels]
         if not found:
             raise MissingKeyError(f"{name}={value!r} selects nothing; {self._what_there_is({name: value})}")
         return found
@@ -172,7 +164,7 @@ class Selector:
             if name == "setup":
                 parts.append(f"setups: {_some(self._setups)}")
                 continue
-            labels = [f"{id_} {label!r}" for id_, label in self._labels[name].items()]
+            labels = [f"{id_} {label!r}" for id_, label in self._attribute(name).labels.items()]
             more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN else ""
             parts.append(f"{name}: {', '.join(labels[:_SHOWN])}{more}")
         return "the dataset has " + "; ".join(parts)
@@ -185,14 +177,24 @@ class Selector:
             )
 
 
-def _labels(data: SpimData, name: str, used: Iterable[int]) -> dict[int, str]:
-    """Return the labels of an attribute by id; what has no name is called by its id."""
-    group = data.attributes.get(name)
-    entities = group.entities if group is not None else {}
-    return {
-        id_: str(id_) if id_ not in entities or (label := entities[id_].name) is None else label
-        for id_ in sorted({*used, *entities})
-    }
+class _Attribute:
+    """The values of one attribute: setups by id, labels by id (what has no name is called by its id), ids by label."""
+
+    def __init__(self, data: SpimData, name: str) -> None:
+        self.setups: dict[int, set[int]] = {}
+        for setup in data.setups.values():
+            entity = data.entity(name, setup)
+            if entity is not None:
+                self.setups.setdefault(entity.id, set()).add(setup.id)
+        group = data.attributes.get(name)
+        entities = group.entities if group is not None else {}
+        self.labels = {
+            id_: str(id_) if id_ not in entities or (label := entities[id_].name) is None else label
+            for id_ in sorted({*self.setups, *entities})
+        }
+        self.ids: dict[str, list[int]] = {}
+        for id_, label in self.labels.items():
+            self.ids.setdefault(label, []).append(id_)
 
 
 def _views_of(value: object) -> list[ViewId]:
