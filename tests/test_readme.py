@@ -29,7 +29,7 @@ def test_python_blocks_run(paper: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_readme_shows_each_part_in_at_most_twenty_lines() -> None:
     found = blocks(ROOT / "README.md", "python")
-    for name in ("create(", ".stream(", "open(", "resave(", "BdvWriter(", "BdvEditor("):
+    for name in ("create(", ".stream(", "open(", "edit(", "resave(", "BdvWriter(", "BdvEditor("):
         assert any(name in block for block in found), name
     assert max(len(block.splitlines()) for block in found) <= 20
 
@@ -46,7 +46,8 @@ def test_commands_exist(paper: Path, capsys: pytest.CaptureFixture[str]) -> None
         for part in line.split(" && "):
             words = shlex.split(part, comments=True)
             if words[:1] == ["npy2bdv"]:
-                assert main([words[1], "--help"]) == 0, line
+                command = words[1:3] if words[1] == "transform" else words[1:2]
+                assert main([*command, "--help"]) == 0, line
                 options = capsys.readouterr().out
                 for word in words[2:]:
                     assert not word.startswith("--") or word in options, line
