@@ -18,6 +18,7 @@ import npy2bdv
 from npy2bdv import ViewId
 from npy2bdv.errors import (
     ExistsError,
+    FormatError,
     InUseError,
     InvalidInputError,
     MissingKeyError,
@@ -614,7 +615,21 @@ def test_an_xml_that_windows_does_not_let_go(scan: Path, monkeypatch: pytest.Mon
                 editor.commit()
         assert scan.read_bytes() == before
         assert editor.changed
+        assert b"ours" in scan.with_name("scan.xml.new").read_bytes()
     assert setup_node(scan, 0).findtext("name") == "ours"
+    assert not scan.with_name("scan.xml.new").exists()
+
+
+def test_an_xml_with_a_newer_one_beside_it_is_not_edited(scan: Path) -> None:
+    newer = scan.with_name("scan.xml.new")
+    newer.write_bytes(scan.read_bytes())
+    os.utime(scan, ns=(1, 1))
+    before = snapshot(scan.parent)
+    with pytest.raises(FormatError, match=r"scan\.xml\.new beside .* is newer.*rename it"):
+        npy2bdv.edit(scan)
+    assert snapshot(scan.parent) == before
+    os.utime(newer, ns=(0, 0))  # overtaken long ago
+    npy2bdv.edit(scan).close()
 
 
 # -- several XMLs ----------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from npy2bdv import xml
@@ -28,8 +28,8 @@ from npy2bdv.storage.journal import Lock, journal_path
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Hashable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -133,6 +133,7 @@ class Session(Handle):
     def __init__(self, path: Path, *, after: Session | None = None) -> None:
         self.path = find_xml(path)
         self._lock: Lock | None = None
+        self._waiting: Path | None = None
         self._backed_up: bool = after is not None and after._backed_up
         self._digest: bytes = b"" if after is None else after._digest
         self._saved: SpimData = SpimData() if after is None else after._saved
@@ -141,6 +142,7 @@ class Session(Handle):
         self._lock = Lock(self._own_pixels() or self.path, "edited")
         try:
             self._read()  # somebody may have been faster
+            self._check_newest()
             if pixels is not None and journal_path(pixels).is_file():
                 raise FormatError(
                     f"{self.path}: its recording was interrupted, and is to be mended before it is edited: "
@@ -171,6 +173,15 @@ class Session(Handle):
             return pixel_path(self.path, self._data)
         except (NotFoundError, FormatError):
             return None
+
+    def _check_newest(self) -> None:
+        """Refuse to edit an XML beside which a newer one lies that could not take its place."""
+        newer = self.path.with_name(f"{self.path.name}.new")
+        if newer.is_file() and newer.stat().st_mtime_ns > self.path.stat().st_mtime_ns:
+            raise FormatError(
+                f"{newer.name} beside {self.path} is newer: another program held the XML when it was written. Compare "
+                f"both, then rename it to {self.path.name}, or remove it"
+            )
 
     def _own_pixels(self) -> Path | None:
         """Return where the pixels lie, if they are there and below the folder of the XML.
@@ -294,7 +305,7 @@ class Session(Handle):
         Parameters
         ----------
         path
-            The new XML, in the same folder; paths in an XML are relative to it.
+            The new XML, or its name alone; in the same folder, since paths in an XML are relative to it.
 
         Returns
         -------
@@ -309,9 +320,9 @@ class Session(Handle):
             If it lies in another folder or is no XML, or edits were made that change more than the XML.
         """
         self._check_open()
-        other = (
-            self.path.with_name(os.fspath(path)) if os.sep not in os.fspath(path) else type(self.path)(path)
-        )
+        other = Path(path)
+        if other.parent == Path():
+            other = self.path.with_name(other.name)
         if other.suffix.lower() != ".xml" or other.resolve().parent != self.path.resolve().parent:
             raise InvalidInputError(
                 f"{other} is no XML beside {self.path}; the paths in it are relative to its folder: choose another "
@@ -358,10 +369,14 @@ class Session(Handle):
                 f"{self.path} cannot be written ({error}); it is as it was, and the edits are kept"
             ) from error
         if written != self.path:
+            self._waiting = written
             raise WriteError(
                 f"{self.path} is held by another program and is as it was; what it was to be lies in {written.name}: "
                 "close the dataset there, then commit again"
             )
+        if self._waiting is not None:  # it has been overtaken
+            self._waiting.unlink(missing_ok=True)
+            self._waiting = None
 
     # -- life --------------------------------------------------------------------------------------------
 
