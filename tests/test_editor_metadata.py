@@ -158,7 +158,20 @@ REFUSALS: dict[str, tuple[type[Exception], Callable[[npy2bdv.Editor], object]]] 
         InvalidInputError,
         lambda e: e.set_labels("channel", {0: 488}),  # type: ignore[dict-item]
     ),
+    "the label of tile is empty": (InvalidInputError, lambda e: e.set_labels("tile", {0: " "})),
+    "give one label for each channel that is to be renamed; found {}": (
+        InvalidInputError,
+        lambda e: e.set_labels("channel", {}),
+    ),
+    "give one label for each channel that is": (
+        InvalidInputError,
+        lambda e: e.set_labels("channel", {"488": "a", 0: "b"}),
+    ),
     "a location takes three finite numbers": (InvalidInputError, lambda e: e.set_location(0, (1, 2))),
+    "a location takes three finite numbers .*'abc'": (
+        InvalidInputError,
+        lambda e: e.set_location(0, "abc"),  # type: ignore[arg-type]
+    ),
     "three finite numbers .*nan": (InvalidInputError, lambda e: e.set_location(0, (1, 2, float("nan")))),
     "give degrees=, axis_xyz= or both": (InvalidInputError, lambda e: e.set_angle(0)),
     "degrees=inf is no finite angle": (InvalidInputError, lambda e: e.set_angle(0, degrees=float("inf"))),
@@ -339,6 +352,37 @@ def test_ome_zarr_of_bigstitcher_keeps_what_is_not_ours(tmp_path: Path) -> None:
             axis.pop("unit", None)
     assert after == said
     assert not (tmp_path / "scan.ome.zarr/.zmetadata").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "refused"),
+    [
+        ({}, False),
+        ({"multiscales": []}, False),
+        ({"multiscales": [{"datasets": [{"path": "0"}]}]}, False),
+        ({"omero": {"channels": "?"}}, False),
+        ({"multiscales": [{"datasets": [{"path": "0", "coordinateTransformations": [1]}]}]}, True),
+        ({"omero": 5}, True),
+    ],
+)
+def test_images_that_describe_themselves_badly(damage: dict[str, Any], refused: bool, tmp_path: Path) -> None:
+    """What says nothing has nothing to change; what is damaged is refused before anything is written."""
+    path = record(tmp_path, **FORMATS["zarr2"])
+    (tmp_path / "scan.ome.zarr/s0-t0.zarr/.zattrs").write_text(json.dumps(damage))
+    before = snapshot(tmp_path)
+    with npy2bdv.edit(path) as editor:
+        editor.set_voxel_size((1, 1, 1), "nm")
+        editor.set_labels("channel", {0: "GFP"})
+        if refused:
+            with pytest.raises(
+                FormatError, match=r"s0-t0\.zarr: what it says of voxels and channels is damaged"
+            ):
+                editor.commit()
+            editor.discard()
+    after = snapshot(tmp_path)
+    name = str(Path("scan.ome.zarr/s0-t0.zarr/.zattrs"))
+    assert after[name] == before[name]
+    assert (after == before) == refused
 
 
 def test_views_that_share_an_image_have_a_channel_each(tmp_path: Path) -> None:

@@ -61,8 +61,14 @@ class MetadataEdits(Session):
         """
         data = self.data
         given = {self._only_id(attribute, which): label for which, label in labels.items()}
+        if not given or len(given) < len(labels):
+            raise InvalidInputError(
+                f"give one label for each {attribute} that is to be renamed; found {labels!r}"
+            )
         for label in given.values():
             _check_text(label, f"the label of {attribute}")
+            if not label.strip():
+                raise InvalidInputError(f"the label of {attribute} is empty; give a text")
         known = {id_: entity.name or str(id_) for id_, entity in _entities(data, attribute).items()} | given
         for id_, label in given.items():
             twin = next((other for other, name in known.items() if name == label and other != id_), None)
@@ -408,9 +414,12 @@ def _check_text(text: str, what: str) -> None:
 
 
 def _three(numbers: Sequence[float], what: str) -> Triple:
-    found = tuple(float(number) for number in numbers)
+    try:
+        found = tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        found = ()
     if len(found) != 3 or not all(map(math.isfinite, found)):
-        raise InvalidInputError(f"{what} takes three finite numbers (x, y, z); found {found}")
+        raise InvalidInputError(f"{what} takes three finite numbers (x, y, z); found {numbers!r}")
     x, y, z = found
     return x, y, z
 

@@ -145,7 +145,7 @@ class Session(Handle):
             self._check_newest()
             if pixels is not None and journal_path(pixels).is_file():
                 raise FormatError(
-                    f"{self.path}: its recording was interrupted, and is to be mended before it is edited: "
+                    f"{self.path}: its recording was interrupted, or goes on; bring it into order before it is edited: "
                     f"npy2bdv recover {self.path}"
                 )
         except BaseException:
@@ -323,7 +323,7 @@ class Session(Handle):
         other = Path(path)
         if other.parent == Path():
             other = self.path.with_name(other.name)
-        if other.suffix.lower() != ".xml" or other.resolve().parent != self.path.resolve().parent:
+        if other.suffix.lower() != ".xml" or other.parent.resolve() != self.path.parent.resolve():
             raise InvalidInputError(
                 f"{other} is no XML beside {self.path}; the paths in it are relative to its folder: choose another "
                 f"name NAME.xml in {self.path.parent}"

@@ -139,7 +139,9 @@ def with_voxel_size(said: Attributes, voxel_size_xyz: Sequence[float]) -> Attrib
     Scales and translations of all levels are changed in proportion, since BigStitcher writes both in pixels of the
     full resolution (formats.md 4.3). One without scales in numbers stays as it is.
     """
-    image = multiscale(said, "the image")
+    image = _described(said)
+    if image is None:
+        return said
     scales = [scale_of(each) for each in image["datasets"]]
     first = scales[0]
     if first is None or None in scales:
@@ -158,7 +160,9 @@ def with_voxel_size(said: Attributes, voxel_size_xyz: Sequence[float]) -> Attrib
             **each,
             "coordinateTransformations": [
                 {**step, kind: changed(step[kind])}
-                if (kind := step.get("type")) in ("scale", "translation") and isinstance(step.get(kind), list)
+                if (kind := step.get("type")) in ("scale", "translation")
+                and isinstance(step.get(kind), list)
+                and len(step[kind]) >= 3
                 else step
                 for step in each["coordinateTransformations"]
             ],
@@ -168,9 +172,19 @@ def with_voxel_size(said: Attributes, voxel_size_xyz: Sequence[float]) -> Attrib
     return {**said, "multiscales": [{**image, "datasets": datasets}, *said["multiscales"][1:]]}
 
 
+def _described(said: Attributes) -> Attributes | None:
+    """Return the multiscale image that attributes describe; None where they do not."""
+    try:
+        return multiscale(said, "the image")
+    except FormatError:
+        return None
+
+
 def with_unit(said: Attributes, unit: str) -> Attributes:
     """Return a description of an image whose axes in space, the last three, have another unit."""
-    image = multiscale(said, "the image")
+    image = _described(said)
+    if image is None:
+        return said
     axes, name = image.get("axes"), unit_name(unit)
     if not (isinstance(axes, list) and len(axes) >= 3 and all(isinstance(axis, dict) for axis in axes)):
         return said

@@ -463,16 +463,26 @@ def annotated(
         if attributes is None:
             continue
         described = before = ngff.from_attributes(attributes)
-        for channel, annotation in wanted:
-            if annotation.voxel_size_xyz is not None:
-                described = ngff.with_voxel_size(described, annotation.voxel_size_xyz)
-            if annotation.unit is not None:
-                described = ngff.with_unit(described, annotation.unit)
-            if annotation.channel is not None:
-                described = ngff.with_channel(described, channel, annotation.channel)
+        try:
+            for channel, annotation in wanted:
+                described = _annotated(described, channel, annotation)
+        except (AttributeError, TypeError, ValueError, LookupError) as error:
+            raise FormatError(
+                f"{path / group}: what it says of voxels and channels is damaged ({error!r})"
+            ) from error
         if described != before:
             texts |= folder.with_attributes(group, ngff.in_attributes(attributes, described))
     return texts
+
+
+def _annotated(said: Attributes, channel: int, annotation: Annotation) -> Attributes:
+    if annotation.voxel_size_xyz is not None:
+        said = ngff.with_voxel_size(said, annotation.voxel_size_xyz)
+    if annotation.unit is not None:
+        said = ngff.with_unit(said, annotation.unit)
+    if annotation.channel is not None:
+        said = ngff.with_channel(said, channel, annotation.channel)
+    return said
 
 
 def is_image(path: Path) -> bool:
