@@ -48,7 +48,7 @@ class Safety:
 
     def begin(self, described: Mapping[str, Any]) -> None:
         """Start the journal, after the pixel file has been created."""
-        self._journal = Journal.of(self._pixels)
+        self._journal = Journal.of(self._pixels)  # closed by `end`
         self._journal.add("data", dict(described))
 
     @property
@@ -160,11 +160,13 @@ class Safety:
 
     def end(self, *, clean: bool) -> None:
         """Close the journal (and remove it after a `clean` end), let go of the lock."""
-        for journal in (self._journal, self._planes):
-            if journal is not None:
-                journal.close(remove=clean)
-        self._journal = self._planes = None
-        self._lock.release()
+        try:
+            for journal in (self._journal, self._planes):
+                if journal is not None:
+                    journal.close(remove=clean)
+        finally:
+            self._journal = self._planes = None
+            self._lock.release()
 
 
 class Clock:

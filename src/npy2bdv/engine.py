@@ -106,6 +106,8 @@ class Engine:
         self._spare: dict[int, list[NDArray[np.uint8]]] = {}
         self._spare_bytes = 0
         self._error: BaseException | None = None
+        self.explain: Callable[[BaseException], str] = "writing failed: {}".format
+        """What `check` says of an error."""
         self._closed = False
         self._begun = time.monotonic()
         self._frames = self._bytes_in = self._bytes_out = 0
@@ -297,7 +299,7 @@ class Engine:
             With the error of the thread as its cause.
         """
         if self._error is not None:
-            raise WriteError(f"writing failed: {self._error}") from self._error
+            raise WriteError(self.explain(self._error)) from self._error
 
     def close(self) -> None:
         """End the threads, after all work has been done."""

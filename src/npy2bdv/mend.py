@@ -13,6 +13,7 @@ from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import ContainerLoader, OmeZarrLoader, SpimData, Timepoints, ViewId
 from npy2bdv.rows import runs
 from npy2bdv.salvage import size_of
+from npy2bdv.storage.disk import why
 from npy2bdv.stream import ViewStream
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def mend(
 ) -> tuple[tuple[RecoveredView, ...], SpimData]:
     """Complete all views; return what there is of them, and what the XML says of them."""
     engine = Engine(concurrent=container.card.concurrent)
+    engine.explain = lambda error: (
+        f"recovering failed: {why(error, container.path.parent)}; the journal is still there: run it again"
+    )
     try:
         found = tuple(_complete(view, recorded, container, engine) for view in sorted(recorded.depths))
         engine.drain()

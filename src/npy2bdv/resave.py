@@ -166,7 +166,11 @@ def resave(
         try:
             with writer:
                 stack.callback(Lock(path_pixels).release)
-                _copy(given.add_setups(writer), writer, progress)
+                stacks = given.add_setups(writer)
+                writer.check_room_for(
+                    (stack.id.setup for stack in stacks), f"the new dataset {path_pixels.name}"
+                )
+                _copy(stacks, writer, progress)
         except BaseException:
             remove_leftovers(writer.path_pixels)
             remove_container(card, writer.path_pixels)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import os
-import shutil
 import threading
 import warnings
 from dataclasses import replace
@@ -23,6 +23,7 @@ from npy2bdv.checkpoints import Clock, Safety, wait_for
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY, Engine, Stats
 from npy2bdv.errors import (
+    BdvError,
     ClosedError,
     ExistsError,
     InvalidInputError,
@@ -44,6 +45,7 @@ from npy2bdv.storage import (
     remove_container,
 )
 from npy2bdv.storage.base import RAW
+from npy2bdv.storage.disk import explained, free_bytes, why
 from npy2bdv.storage.frames import FrameTable, Gap
 from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
@@ -65,6 +67,9 @@ Compression: TypeAlias = str | tuple[str, int] | None
 
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_BYTES = 4 * 2**30
+
+_ENOUGH_TO_ESTIMATE = 2**24
+_SECONDS_LEFT = 60.0
 
 
 class DatasetWriter(Draft, Handle):
@@ -117,21 +122,16 @@ class DatasetWriter(Draft, Handle):
         self._safety = Safety(path_pixels)
         self._container: Container | None = None
         try:
-            if existing is not None:
-                existing.check_unchanged()
-                refuse_unfinished(path_pixels, locked=True)
-            else:
-                remove_container(card, path_pixels)
-                remove_leftovers(path_pixels)
-            for path in (path_xml, path_xml.with_suffix(".recording.xml")):
-                remove_temporaries(path)
-            if existing is None and overwrite:  # what belongs to the pixels that are gone
-                path_xml.with_suffix(".recording.xml").unlink(missing_ok=True)
-                path_xml.with_suffix(".frames.csv").unlink(missing_ok=True)
-            if existing is None:
-                self._container = create_container(card, path_pixels)
+            with explained(f"beginning {path_pixels.name}", path_pixels.parent):
+                self._begin(path_xml, overwrite=overwrite)
         except BaseException:
-            self._safety.end(clean=True)
+            with contextlib.suppress(OSError):
+                self._close_container()
+            if existing is None:
+                with contextlib.suppress(OSError):
+                    remove_container(card, path_pixels)
+            with contextlib.suppress(OSError):
+                self._safety.end(clean=True)
             raise
         self._streams: dict[ViewId, ViewStream] = {}
         self._held: WeakValueDictionary[ViewId, ViewStream] = WeakValueDictionary()
@@ -142,12 +142,45 @@ class DatasetWriter(Draft, Handle):
         self._noted_like: dict[int, tuple[object, ViewId]] = {}
         """For each setup what was noted last in full, and of which view."""
         self._noted_earlier = False
+        self._acknowledged: dict[ViewId, int] = {}
+        """What the last checkpoint returned."""
+        self._warned_of_full_disk = False
         self._noted_depths: dict[ViewId, int] = {}
         """For each view of which planes the journal knows the places."""
         self._given_up: set[ViewId] = set()
         self._settled: dict[ViewId, ViewStream] = {}
         """Views that are complete, but perhaps not stored yet."""
         self._frames: FrameTable | None = None
+        self._saved_views: frozenset[ViewId] | None = None
+        self._saved: SpimData | None = None
+        self._saved_final: SpimData | None = None
+        """What the XML of the final name says, where this session has written it."""
+        self._closed = False
+        self._engine = Engine(max_memory, concurrent=self.card.concurrent)
+        self._engine.explain = self._explain
+        self._checkpointing = threading.Lock()
+        self._saving = threading.RLock()
+        self._checkpoint_bytes = checkpoint_bytes
+        self._next_checkpoint = checkpoint_bytes
+        self._clock = Clock(self._engine, checkpoint_seconds, WeakMethod(self.checkpoint), on_stats)
+        _OPEN.add(self)
+
+    def _begin(self, path_xml: Path, *, overwrite: bool) -> None:
+        """Make room for the new dataset, create its pixels, start the journal."""
+        existing, path_pixels, card = self.existing, self.path_pixels, self.card
+        if existing is not None:
+            existing.check_unchanged()
+            refuse_unfinished(path_pixels, locked=True)
+        else:
+            remove_container(card, path_pixels)
+            remove_leftovers(path_pixels)
+        for path in (path_xml, path_xml.with_suffix(".recording.xml")):
+            remove_temporaries(path)
+        if existing is None and overwrite:  # what belongs to the pixels that are gone
+            path_xml.with_suffix(".recording.xml").unlink(missing_ok=True)
+            path_xml.with_suffix(".frames.csv").unlink(missing_ok=True)
+        if existing is None:
+            self._container = create_container(card, path_pixels)
         taken = path_xml.exists()
         self._backed_up: set[Path] = set() if taken else {path_xml}
         self._recording_xml = path_xml.with_suffix(".recording.xml") if taken else None
@@ -161,18 +194,6 @@ class DatasetWriter(Draft, Handle):
                 **({} if existing is None else {"appending": True}),
             }
         )
-        self._saved_views: frozenset[ViewId] | None = None
-        self._saved: SpimData | None = None
-        self._saved_final: SpimData | None = None
-        """What the XML of the final name says, where this session has written it."""
-        self._closed = False
-        self._engine = Engine(max_memory, concurrent=self.card.concurrent)
-        self._checkpointing = threading.Lock()
-        self._saving = threading.RLock()
-        self._checkpoint_bytes = checkpoint_bytes
-        self._next_checkpoint = checkpoint_bytes
-        self._clock = Clock(self._engine, checkpoint_seconds, WeakMethod(self.checkpoint), on_stats)
-        _OPEN.add(self)
 
     @property
     def container(self) -> Container:
@@ -267,10 +288,10 @@ class DatasetWriter(Draft, Handle):
         if known.open_ended:
             self._check_alone(view)
         if view not in self.views and view not in self._given_up:  # else it gets the space that it had
-            self._check_space(view, known)
+            self.check_room_for([setup], f"time point {time} of setup {setup}")
         own = None if transform is None else view_transforms(transform)
         # no checkpoint that began before may speak for the new view
-        with self._checkpointing, self._engine.door():
+        with self._told(), self._checkpointing, self._engine.door():
             self._settle_full()
             if view in self._streams:
                 self._streams.pop(view).abort()
@@ -368,18 +389,66 @@ class DatasetWriter(Draft, Handle):
                 self._safety.grew(view, arrays)
                 self._noted_depths[view] = first.shape[0]
 
-    def _check_space(self, view: ViewId, known: DraftSetup) -> None:
-        """Refuse a view for which the disk has no room. What compression will save cannot be known."""
-        if self._codec != RAW or known.open_ended:
-            return
-        levels = range(known.pyramid.n_levels)
-        needed = sum(math.prod(known.pyramid.level_shape(k)) for k in levels) * known.dtype.itemsize
-        disk = shutil.disk_usage(self.path_pixels.parent)
-        if disk.free < needed and disk.total:  # some network drives tell nothing
+    def check_room_for(self, setups: Iterable[int], what: str) -> None:
+        """Refuse stacks of setups for which the disk has no room, beside what is to come of open views.
+
+        What compression will save is estimated by what it has saved so far; at first a tenth must fit. Of a view of
+        unknown length the first planes must.
+
+        Raises
+        ------
+        WriteError
+            If it is so.
+        """
+        needed = sum(self._bytes_of(self.known(setup)) for setup in setups)
+        to_come = sum(
+            self._bytes_of(self.known(view.setup)) * (1 - stream.planes_there / stream.shape[0])
+            for view, stream in list(self._streams.items())
+            if not self.known(view.setup).open_ended
+        )
+        share = self._share_on_disk()
+        open_views = f", beside {share * to_come / 1e9:.3g} GB that open views will need" if to_come else ""
+        free = free_bytes(self.path_pixels.parent)
+        if free is not None and free < share * (needed + to_come):
             raise WriteError(
-                f"time point {view.time} of setup {view.setup} takes {needed / 1e9:.3g} GB, levels included, and "
-                f"{disk.free / 1e9:.3g} GB are free in {self.path_pixels.parent}: make room, or compress"
+                f"{what} takes {share * needed / 1e9:.3g} GB, levels included{open_views}, and {free / 1e9:.3g} GB "
+                f"are free in {self.path_pixels.parent}: make room, or compress"
             )
+
+    def _bytes_of(self, known: DraftSetup) -> int:
+        """Return how many bytes the pixels of a view take, of all levels."""
+        pyramid = known.pyramid
+        shapes = [pyramid.level_shape(level) for level in range(pyramid.n_levels)]
+        if known.open_ended:
+            shapes = [(chunk[0], *shape[1:]) for chunk, shape in zip(pyramid.chunks, shapes, strict=True)]
+        return sum(map(math.prod, shapes)) * known.dtype.itemsize
+
+    def _share_on_disk(self) -> float:
+        """Return what part of the bytes of pixels reaches the disk, as far as is known."""
+        if self._codec == RAW:
+            return 1.0
+        stats = self._engine.stats()
+        if stats.bytes_in < _ENOUGH_TO_ESTIMATE or not self.views:
+            return 0.1
+        known = self.known(next(iter(self.views)).setup)
+        levels = self._bytes_of(known) / max(
+            1, math.prod(known.pyramid.level_shape(0)) * known.dtype.itemsize
+        )
+        return min(1.0, stats.bytes_out / (stats.bytes_in * levels))
+
+    def _warn_of_a_full_disk(self) -> None:
+        """Say in the log that the disk will soon be full, once."""
+        stats = self._engine.stats()
+        free = free_bytes(self.path_pixels.parent)
+        if self._warned_of_full_disk or free is None or not stats.bytes_in:
+            return
+        rate = stats.rate * stats.bytes_out / stats.bytes_in
+        if free < _SECONDS_LEFT * rate:
+            self._warned_of_full_disk = True
+            logger.warning(
+                "the disk of %s will be full in about %.0f s: %.3g GB are free, and %.3g GB/s are written",
+                self.path_pixels.parent, free / rate, free / 1e9, rate / 1e9,
+            )  # fmt: skip
 
     def _hooks(self, view: ViewId) -> Hooks:
         return Hooks(
@@ -585,7 +654,7 @@ class DatasetWriter(Draft, Handle):
         WriteError
             If something could not be written.
         """
-        with self._checkpointing:
+        with self._told(), self._checkpointing:
             with self._engine.door():
                 self._check_open()
                 self._next_checkpoint = self._engine.stats().bytes_in + self._checkpoint_bytes
@@ -616,16 +685,43 @@ class DatasetWriter(Draft, Handle):
             if self._frames is not None:
                 self._frames.flush()
             if self._saved_views != frozenset(views):
-                self._save_to(self._recording_xml or self.path_xml)
+                try:
+                    self._save_to(self._recording_xml or self.path_xml)
+                except OSError:  # the journal says it, too
+                    logger.warning("the XML could not be brought up to date", exc_info=True)
             self._safety.acknowledge(parts, sync=sync)
             if sync:
                 sync_folder(self.path_pixels.parent)
             there = {view: part.planes_there for view, part in parts.items()}
             there = {**incomplete, **there}
-            return {
+            self._acknowledged = {
                 view: int(there[view].sum()) if view in there else self.known(view.setup).pyramid.shape[0]
                 for view in views
             }
+            self._warn_of_a_full_disk()
+            return dict(self._acknowledged)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn errors of the system into one that says what is safe. It may pass: frames are still taken."""
+        try:
+            yield
+        except BdvError:
+            raise
+        except OSError as error:
+            raise WriteError(self._explain(error, may_pass=True)) from error
+
+    def _explain(self, error: BaseException, *, may_pass: bool = False) -> str:
+        """Say what went wrong, where, what is safe, and what to do."""
+        safe = sum(self._acknowledged.values())
+        views = sum(planes > 0 for planes in self._acknowledged.values())
+        said = f"{safe} planes of {views} views are safe" if safe else "no plane was safe yet"
+        if may_pass:
+            return f"writing failed: {why(error, self.path_pixels.parent)}, and try again. {said}"
+        return (
+            f"writing failed: {why(error, self.path_pixels.parent)}. {said}; nothing more is written: close the "
+            f"writer, then 'npy2bdv recover {self.path_xml}' completes what is there"
+        )
 
     def _plane_came(self, view: ViewId) -> None:
         """See to the clock; take a stream that was let go of back when more comes into it."""
@@ -686,35 +782,43 @@ class DatasetWriter(Draft, Handle):
         Raises
         ------
         WriteError
-            If something could not be written. What could is there, and the files are closed.
+            If something could not be written. What could is there, and the files are closed; the journal stays.
         """
         if self._closed:
             return
         _OPEN.discard(self)
         self._clock.stop()
-        clean = False
-        try:
-            self._settle_all()
-            clean = True
-        finally:
+        errors: list[BaseException] = []
+
+        def attempt(step: Callable[[], None]) -> None:
             try:
-                if self._is_unsaved():
-                    self.save()
-                elif self.existing is not None and self._recording_xml is not None:
-                    self._recording_xml.unlink(missing_ok=True)  # of views that were given up
-            finally:
-                self._closed = True
-                self._engine.close()
-                try:
-                    if self._container is not None:
-                        self._container.close()
-                except BaseException:
-                    clean = False
-                    raise
-                finally:
-                    if self._frames is not None:
-                        self._frames.close()
-                    self._safety.end(clean=clean)
+                step()
+            except BaseException as error:  # the first is raised when all has been closed
+                errors.append(error)
+
+        attempt(self._settle_all)
+        attempt(self._save_last)
+        self._closed = True
+        attempt(self._engine.close)
+        attempt(self._close_container)
+        if self._frames is not None:
+            attempt(self._frames.close)
+        attempt(partial(self._safety.end, clean=not errors))
+        if errors:
+            error = errors[0]
+            if isinstance(error, OSError) and not isinstance(error, BdvError):
+                raise WriteError(self._explain(error)) from error
+            raise error
+
+    def _close_container(self) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def _save_last(self) -> None:
+        if self._is_unsaved():
+            self.save()
+        elif self.existing is not None and self._recording_xml is not None:
+            self._recording_xml.unlink(missing_ok=True)  # of views that were given up
 
     def _is_unsaved(self) -> bool:
         """Tell whether setups, views or transforms are others than in the XML on disk."""

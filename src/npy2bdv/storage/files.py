@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -51,6 +52,8 @@ class FileStore:
         """Folders that are known to be there."""
         self._unsynced: set[str] = set()
         """Folders into which something was put since the last `sync`."""
+        self._is_begun = False
+        """Whether a folder was made, or found, so that the root is there."""
         self._all_unsynced = False
         """Whether there were too many of them to remember."""
         self._guard = threading.Lock()
@@ -131,7 +134,12 @@ class FileStore:
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._folders:
+            if (
+                self._is_begun and not self.root.is_dir()
+            ):  # a drive that is gone must not come back as a folder
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+            self._is_begun = True
             with self._guard:
                 _remember(folder, self._folders)
 

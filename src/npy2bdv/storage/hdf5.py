@@ -139,6 +139,8 @@ class Hdf5Container(Handle):
         except FileExistsError:
             raise
         except OSError as error:
+            if self._mode == "x":  # a full disk, say
+                raise
             raise FormatError(
                 f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
                 f"or not an HDF5 file{what_is_whole(self.path, str(error), _VIEW_PATH)}"
@@ -150,6 +152,11 @@ class Hdf5Container(Handle):
         medium = FlushedFile(self.path, mode)
         try:
             file = open_file(medium, mode)
+            try:
+                medium.check()
+            except OSError:
+                file.close()
+                raise
         except BaseException:
             medium.close()
             raise
@@ -534,6 +541,7 @@ class Hdf5Level:
                 f"{self._cells.file.filename}{self._cells.name} cannot be read ({error}); the file is "
                 "damaged, or it was compressed with a filter that is not installed"
             ) from error
+        self._space.check()
         if pixels.dtype == np.int16 and self.dtype == np.uint16:
             return pixels.view(np.uint16) if pixels.dtype.isnative else pixels.astype("=i2").view(np.uint16)
         return pixels.astype(self.dtype, copy=False)

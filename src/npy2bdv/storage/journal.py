@@ -146,13 +146,23 @@ class Journal:
         self.path = path
         self._guard = threading.Lock()
         self._file = path.open("wb", buffering=0)
-        self._file.write(_TITLE)
+        self._end = 0
+        self._broken: OSError | None = None
+        try:
+            self._append(_TITLE)
+        except OSError:
+            self._file.close()
+            raise
 
     @classmethod
     def of(cls, pixels: Path) -> Journal:
         """Start the journal of a pixel file."""
         journal = cls(journal_path(pixels))
-        journal.add("open", {**_this_process(), "file": pixels.name})
+        try:
+            journal.add("open", {**_this_process(), "file": pixels.name})
+        except OSError:
+            journal.close(remove=True)
+            raise
         return journal
 
     def add(self, kind: str, text: dict[str, Any], data: Payload = b"") -> None:
@@ -162,7 +172,24 @@ class Journal:
         header = _HEADER.pack(kind.encode(), len(words), len(data), crc)
         with self._guard:
             # in one call, so that a kill leaves a whole record or a torn end
-            self._file.write(b"".join((header, words, data)))
+            self._append(b"".join((header, words, data)))
+
+    def _append(self, record: bytes) -> None:
+        """Write a record, or nothing: what follows a part of one would never be found (a full disk may take a part)."""
+        if self._broken is not None:
+            raise OSError(self._broken.errno, self._broken.strerror, str(self.path))
+        try:
+            left = memoryview(record)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            try:
+                self._file.truncate(self._end)
+                self._file.seek(self._end)
+            except OSError:
+                self._broken = error
+            raise
+        self._end += len(record)
 
     def replace(self, records: Iterable[tuple[str, dict[str, Any], Payload]]) -> None:
         """Write other records in place of all, so that a kill leaves the old or the new ones."""
@@ -174,13 +201,14 @@ class Journal:
             self._file.close()
             move(fresh.path, self.path)
             self._file = self.path.open("ab", buffering=0)
+            self._end = fresh._end
 
     def clear(self) -> None:
         """Forget all records."""
         with self._guard:
-            self._file.seek(0)
             self._file.truncate(len(_TITLE))
             self._file.seek(len(_TITLE))
+            self._end = len(_TITLE)
 
     @property
     def is_empty(self) -> bool:
@@ -190,7 +218,7 @@ class Journal:
     @property
     def nbytes(self) -> int:
         """Size of the file."""
-        return self._file.tell()
+        return self._end
 
     def sync(self) -> None:
         """Wait until the records are on the disk."""
