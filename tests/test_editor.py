@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +96,25 @@ def test_an_exception_discards(scan: Path) -> None:
 def test_a_second_editor_is_refused(scan: Path, editor: npy2bdv.Editor) -> None:
     with pytest.raises(InUseError, match=r"scan\.h5 is being"):
         npy2bdv.edit(scan)
+
+
+def test_an_editor_in_another_program_is_refused(scan: Path, editor: npy2bdv.Editor) -> None:
+    before = scan.read_bytes()
+    code = "import sys, npy2bdv; npy2bdv.edit(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, scan], capture_output=True, text=True, check=False)
+    assert re.search(rf"InUseError: .*scan\.h5 is being edited by process {os.getpid()} on ", done.stderr)
+    with pytest.raises(InUseError, match="is being edited by process"):
+        npy2bdv.create(scan, overwrite=True)
+    assert scan.read_bytes() == before
+    editor.insert_transform(SHIFT)
+
+
+def test_a_recording_is_not_edited(tmp_path: Path) -> None:
+    with npy2bdv.create(tmp_path / "a.xml") as writer:
+        writer.write(np.ones((1, 2, 3), "uint16"), setup=writer.add_setup(shape=(1, 2, 3)))
+        writer.checkpoint()
+        with pytest.raises(InUseError, match="is being written by process"):
+            npy2bdv.edit(tmp_path / "a.xml")
 
 
 def test_a_stale_lock_is_no_obstacle(scan: Path) -> None:

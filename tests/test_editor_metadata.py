@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tensorstore
+import yaozarrs
 
 import npy2bdv
 from npy2bdv import ViewId
@@ -294,6 +295,8 @@ def test_ome_zarr_follows_voxel_size_unit_and_channel(format: str, tmp_path: Pat
         assert [(each["label"], each["color"]) for each in said["omero"]["channels"]] == [
             ("640 nm", "FF00FF")
         ]
+        kind = yaozarrs.v05.Image if format == "zarr3" else yaozarrs.v04.Image
+        yaozarrs.validate_ome_object(said, kind)
     assert attributes_of(container / "s2-t0.zarr")["omero"]["channels"][0]["label"] == "561"
     with npy2bdv.open(path) as dataset:
         np.testing.assert_array_equal(dataset.view(time=1, setup=1)[...], 2)

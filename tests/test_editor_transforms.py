@@ -538,3 +538,36 @@ def test_all_else_in_real_xmls_stays_equal(name: str, real_data: Path, tmp_path:
     assert {node.tag for node in after} >= {node.tag for node in before}
     labels = [node.text for node in after.iter("name") if node.text == "renamed"]
     assert labels == ["renamed"]
+
+
+@pytest.mark.parametrize("folder", ["A_hdf5", "C_n5", "D_hdf5_float32", "G_hdf5_loopback", "H_n5_types"])
+def test_pixels_of_java_datasets_are_where_they_were_and_nothing_gets_worse(
+    folder: str, real_data: Path, tmp_path: Path
+) -> None:
+    """Every level of every view: the same pixels at the same places, moved by what was put on top."""
+    copy = tmp_path / folder
+    shutil.copytree(real_data / "java" / folder, copy)
+    path = copy / "dataset.xml"
+
+    def seen() -> dict[tuple[ViewId, int], tuple[Any, Any]]:
+        with npy2bdv.open(path) as opened:
+            return {
+                (view.id, number): (level[...], np.asarray(level.transform))
+                for view in opened
+                for number, level in enumerate(view.levels())
+            }
+
+    findings = {each.code for each in npy2bdv.check(path).findings}
+    before = seen()
+    with npy2bdv.edit(path) as editor:
+        editor.insert_transform(SHEAR, name="drift")
+        editor.compose_transforms(time=0)
+        editor.set_voxel_size((1, 2, 3), "nm")
+    after = seen()
+    assert after.keys() == before.keys()
+    top = np.vstack((SHEAR, (0, 0, 0, 1)))
+    for key, (pixels, matrix) in after.items():
+        np.testing.assert_array_equal(pixels, before[key][0], strict=True)
+        expected = top @ np.vstack((before[key][1], (0, 0, 0, 1)))
+        np.testing.assert_allclose(matrix, expected[:3], rtol=1e-12, atol=1e-12)
+    assert {each.code for each in npy2bdv.check(path).findings} <= findings

@@ -95,6 +95,32 @@ def test_refusals_leave_nothing_open(tmp_path: Path) -> None:
         npy2bdv.open(tmp_path / "a.xml")
 
 
+def test_edit(tmp_path: Path) -> None:
+    with npy2bdv.create(tmp_path / "a.xml") as writer:
+        writer.write(STACK, setup=writer.add_setup(shape=STACK.shape))
+    with npy2bdv.edit(tmp_path / "a.xml") as editor:
+        assert open_files(tmp_path) == {"a.h5.lock"}
+        editor.insert_transform(np.eye(4))
+    assert open_files(tmp_path) == set()
+    with pytest.raises(npy2bdv.BdvError), npy2bdv.edit(tmp_path / "a.xml") as editor:
+        editor.remove_transform("nobody")
+    assert open_files(tmp_path) == set()
+    (tmp_path / "a.h5.journal").touch()
+    with pytest.raises(npy2bdv.BdvError):
+        npy2bdv.edit(tmp_path / "a.xml")
+    assert open_files(tmp_path) == set()
+
+
+def test_forgotten_editor_lets_go_with_a_warning(tmp_path: Path) -> None:
+    with npy2bdv.create(tmp_path / "a.xml") as writer:
+        writer.write(STACK, setup=writer.add_setup(shape=STACK.shape))
+    editor = npy2bdv.edit(tmp_path / "a.xml")
+    with pytest.warns(ResourceWarning, match="the session that edits .* was not closed"):  # noqa: PT031
+        del editor
+        gc.collect()
+    npy2bdv.edit(tmp_path / "a.xml").close()
+
+
 def test_forgotten_dataset_is_closed_with_a_warning(tmp_path: Path) -> None:
     with npy2bdv.create(tmp_path / "a.xml") as writer:
         writer.write(STACK, setup=writer.add_setup(shape=STACK.shape))

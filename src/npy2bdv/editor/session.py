@@ -21,7 +21,7 @@ from npy2bdv.errors import (
     WriteError,
 )
 from npy2bdv.handle import Handle
-from npy2bdv.location import find_xml, pixel_path
+from npy2bdv.location import find_xml, pixel_path, read_bytes
 from npy2bdv.model.spimdata import SpimData
 from npy2bdv.storage import READABLE
 from npy2bdv.storage.journal import Lock, journal_path
@@ -154,7 +154,7 @@ class Session(Handle):
 
     def _read(self) -> None:
         """Take what the XML says now."""
-        text = self.path.read_bytes()
+        text = read_bytes(self.path)
         digest = _digest(text)
         if digest != self._digest:
             self._digest, self._saved = digest, xml.parse(text, source=str(self.path))
@@ -346,7 +346,7 @@ class Session(Handle):
     def _check_unchanged(self) -> None:
         """Refuse to overwrite what another program, which knows nothing of our lock, has written."""
         try:
-            text = self.path.read_bytes()
+            text = read_bytes(self.path)
         except FileNotFoundError:
             raise NotFoundError(
                 f"{self.path} has been removed or renamed since it was opened; put it back, then commit again"
