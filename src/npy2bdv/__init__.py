@@ -1,6 +1,6 @@
 """Write, stream, read and edit BigDataViewer / BigStitcher datasets from numpy.
 
-`create` writes a dataset, `open` reads one, `resave` converts. `BdvWriter` and `BdvEditor` are the
+`create` writes a dataset, `open` reads one, `edit` changes one in place, `resave` converts. `BdvWriter` and `BdvEditor` are the
 established interface of npy2bdv 1.x.
 """
 
