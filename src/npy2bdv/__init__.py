@@ -1,7 +1,7 @@
 """Write, stream, read and edit BigDataViewer / BigStitcher datasets from numpy.
 
-`create` writes a dataset, `open` reads one, `edit` changes one in place, `resave` converts. `BdvWriter` and `BdvEditor` are the
-established interface of npy2bdv 1.x.
+`create` writes a dataset, `open` reads one, `edit` changes one in place, `resave` converts. `BdvWriter` and
+`BdvEditor` are the established interface of npy2bdv 1.x.
 """
 
 from __future__ import annotations
