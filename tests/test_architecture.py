@@ -43,6 +43,7 @@ FLOORS = {
     "recover": 4,
     "salvage": 3,
     "mend": 3.5,
+    "joining": 4,
     "merge": 4,
     "repack": 4,
     "resave": 4.5,
@@ -73,6 +74,7 @@ SIDEWAYS = {
     ("stream", "rows"),
     ("carry", "rows"),
     ("checkpoints", "rows"),
+    ("merge", "joining"),
     ("export", "dataset"),
     ("export", "engine"),  # an image is written as views are, plane by plane, by the same threads
     ("export", "stream"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from npy2bdv.errors import BdvError, QueueFull
     from npy2bdv.export import export
     from npy2bdv.mend import RecoveredView
+    from npy2bdv.merge import Merged, merge
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.box import Box
     from npy2bdv.model.findings import Finding
@@ -45,6 +46,7 @@ _HOMES = {
     "Editor": "editor",
     "Finding": "model.findings",
     "Level": "view",
+    "Merged": "merge",
     "QueueFull": "errors",
     "RecoveredView": "mend",
     "Recovery": "recover",
@@ -61,6 +63,7 @@ _HOMES = {
     "downsample": "downsample",
     "edit": "editor",
     "export": "export",
+    "merge": "merge",
     "open": "dataset",
     "recover": "recover",
     "repack": "repack",
@@ -78,6 +81,7 @@ __all__ = [
     "Editor",
     "Finding",
     "Level",
+    "Merged",
     "QueueFull",
     "RecoveredView",
     "Recovery",
@@ -94,6 +98,7 @@ __all__ = [
     "downsample",
     "edit",
     "export",
+    "merge",
     "npy2bdv",
     "open",
     "recover",

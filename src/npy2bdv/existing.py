@@ -263,7 +263,7 @@ def _read(path_xml: Path, pixels: Path, text: bytes, data: SpimData, container: 
         setups=setups,
         refusals=refusals,
         taken=taken,
-        world_unit=_world_unit(setups),
+        world_unit=world_unit(data),
         first_free=first_free,
     )
 
@@ -333,22 +333,24 @@ def _split(
     return None, transforms
 
 
-def _world_unit(setups: Mapping[int, DraftSetup]) -> float:
-    """Return the size of a unit of the world as calibrations have it; else the smallest voxel size (formats.md 1.9)."""
-    for known in setups.values():
-        size = known.value.voxel_size
-        innermost = known.calibration
-        if innermost is None and known.transforms:
-            innermost = known.transforms[-1].affine
-        if size is None or innermost is None or isinstance(innermost, str):
+def world_unit(data: SpimData) -> float:
+    """Return how large a unit of the world is, in the unit of voxel sizes.
+
+    That is what calibrations say, the innermost transforms; where they do not fit to the voxel sizes, the smallest of
+    these, as BigStitcher has it (formats.md 1.9).
+    """
+    last = {view.setup: registration.transforms[-1:] for view, registration in data.registrations.items()}
+    for setup in data.setups.values():
+        innermost = next((each.affine for each in last.get(setup.id, ())), None)
+        if setup.voxel_size is None or innermost is None:
             continue
-        matrix = np.asarray(innermost)
-        scale = np.diag(matrix[:, :3])
-        if (scale > 0).all() and not (matrix[:, :3] - np.diag(scale)).any():
-            units = np.array(size.size_xyz) / scale
+        matrix = np.asarray(innermost)[:, :3]
+        scale = np.diag(matrix)
+        if (scale > 0).all() and not (matrix - np.diag(scale)).any():
+            units = np.array(setup.voxel_size.size_xyz) / scale
             if np.allclose(units, units[0], rtol=1e-6):
                 return float(units[0])
-    sizes = (known.value.voxel_size for known in setups.values())
+    sizes = (setup.voxel_size for setup in data.setups.values())
     return min((min(size.size_xyz) for size in sizes if size is not None), default=1.0)
 
 

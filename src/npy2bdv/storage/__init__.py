@@ -154,6 +154,11 @@ def mend_container(loader: ImageLoader, path: Path, codes: set[str], data: SpimD
         zarraudit.mend(path, codes, loader.groups)
 
 
+def mark_as_group(path: Path, zarr_version: int) -> None:
+    """Make a folder a Zarr group, in which images may lie; nothing else in it is changed."""
+    omezarr.mark_as_group(path, zarr_version)
+
+
 def remove_container(card: FormatCard, path: Path) -> None:
     """Remove the pixels of an older dataset, if there are any; see `is_replaceable`."""
     if card.name == "hdf5":

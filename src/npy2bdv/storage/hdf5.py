@@ -391,6 +391,33 @@ class Hdf5Container(Handle):
         found = None if group is None else group.attrs.get("dataType")
         return (found.decode() if isinstance(found, bytes) else found) == name
 
+    # ------------------------------------------------------------------------------------- partitions
+
+    def stored_as(self, view: ViewId) -> str:
+        """Say how the pixels of a view are stored, where BigDataViewer takes one way only for all of a setup."""
+        group = self.file.get(setup_path(view.setup))
+        name = None if group is None else group.attrs.get("dataType")
+        name = name.decode() if isinstance(name, bytes) else name
+        kind = self.file[cells_path(view, 0)].dtype.name
+        return f"{kind} with the name {name!r}" if name in PIXEL_TYPES else f"{kind} without a name"
+
+    def describe_like(self, setup: int, source: Hdf5Container, there: int) -> None:
+        """Describe a setup as another file describes it, unless that was done."""
+        if setup_path(setup) not in self.file and setup_path(there) in source.file:
+            source.file.copy(setup_path(there), self.file, name=setup_path(setup))
+
+    def link(self, view: ViewId, source: Hdf5Container, there: ViewId) -> None:
+        """Make the images of a view those of another file, which stay where they are (formats.md 2.6)."""
+        for level in range(len(source.factors(there.setup))):
+            path, name = source.path, cells_path(there, level)
+            found = source.file.get(name, getlink=True)
+            if found is None:
+                continue
+            if isinstance(found, h5py.ExternalLink):  # to the file itself, not to that of links
+                path, name = source.path.parent / found.filename, found.path
+            relative = os.path.relpath(path, self.path.parent).replace(os.sep, "/")
+            self.file[cells_path(view, level)] = h5py.ExternalLink(relative, name)
+
     def note_times(self, times: Iterable[int]) -> None:
         """Make a group for each time point: Bio-Formats wants one, even where all views are missing."""
         for time in times:
