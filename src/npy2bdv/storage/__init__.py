@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 
 from npy2bdv.errors import InvalidInputError
 from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader
-from npy2bdv.storage import codecs, files, hdf5, hdf5audit, n5, n5audit, omezarr, save, tensors, zarraudit
+from npy2bdv.storage import (
+    codecs,
+    files,
+    hdf5,
+    hdf5audit,
+    n5,
+    n5audit,
+    omezarr,
+    save,
+    tensors,
+    zarraudit,
+    zarrfolder,
+)
 from npy2bdv.storage.base import ContainerAudit
 
 if TYPE_CHECKING:
@@ -156,7 +168,7 @@ def mend_container(loader: ImageLoader, path: Path, codes: set[str], data: SpimD
 
 def mark_as_group(path: Path, zarr_version: int) -> None:
     """Make a folder a Zarr group, in which images may lie; nothing else in it is changed."""
-    omezarr.mark_as_group(path, zarr_version)
+    zarrfolder.mark_as_group(path, zarr_version)
 
 
 def remove_container(card: FormatCard, path: Path) -> None:

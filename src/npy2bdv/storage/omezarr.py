@@ -498,21 +498,3 @@ def create_image(card: FormatCard, path: Path) -> OmeZarrContainer:
     """Create a folder that is itself the image of time point 0, setup 0."""
     groups = {_ALONE: ZarrGroup(path="", indices=(0, 0))}
     return OmeZarrContainer(path, "x", groups=groups, zarr_version=card.zarr_version or 2)
-
-
-def mark_as_group(path: Path, zarr_version: int) -> None:
-    """Make a folder a Zarr group, in which images may lie; nothing else in it is changed.
-
-    Raises
-    ------
-    FormatError
-        If it is one of another version.
-    """
-    folder = ZarrFolder(path)
-    found = folder.version("")
-    if found not in (None, zarr_version):
-        raise FormatError(
-            f"{path} is a group of Zarr v{found} already; images of v{zarr_version} have no place in it"
-        )
-    if found is None:
-        folder.put_group("", {}, zarr_version)

@@ -149,3 +149,21 @@ def _text(said: Mapping[str, Any]) -> bytes:
 def join(folder: str, name: str) -> str:
     """Return the path of what is called `name` in a folder."""
     return f"{folder}/{name}" if folder else name
+
+
+def mark_as_group(path: Path, zarr_version: int) -> None:
+    """Make a folder a Zarr group, in which images may lie; nothing else in it is changed.
+
+    Raises
+    ------
+    FormatError
+        If it is one of another version.
+    """
+    folder = ZarrFolder(path)
+    found = folder.version("")
+    if found not in (None, zarr_version):
+        raise FormatError(
+            f"{path} is a group of Zarr v{found} already; images of v{zarr_version} have no place in it"
+        )
+    if found is None:
+        folder.put_group("", {}, zarr_version)
