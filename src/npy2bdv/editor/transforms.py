@@ -270,7 +270,9 @@ class TransformEdits(Session):
             if new is not None:
                 changes[view] = ViewRegistration(transforms=new, kept=old.kept)
         if not changes:
-            names = Counter(each.name for view in views for each in known.get(view, _NONE).transforms)
+            names = Counter(
+                name for view in views for name in {each.name for each in known.get(view, _NONE).transforms}
+            )
             raise MissingKeyError(
                 f"none of the {len(views)} selected views has a transform {_said(which)}; they have "
                 + (
