@@ -587,6 +587,42 @@ def test_what_bigstitcher_multiplies_is_mended(scan: Path) -> None:
     ]
 
 
+def test_unknown_elements_survive_every_edit(scan: Path) -> None:
+    with_sections(scan)
+    text = scan.read_text(encoding="utf-8")
+    marks = 0
+    for place in (
+        "<SequenceDescription>", "<ViewSetups>", "<name>setup 0</name>", "<name>488</name>", "<name>left</name>",
+        '<Attributes name="tile">', "</Timepoints>", "<MissingViews>", "<ViewRegistrations>",
+        '<ViewRegistration timepoint="0" setup="0">', "<StitchingResults>", "</SpimData>",
+    ):  # fmt: skip
+        assert text.count(place) == 1, place
+        mark = f'<unknown{marks} kind="a &amp; b"><inner>{marks}</inner></unknown{marks}>'
+        text = text.replace(place, mark + place if place.startswith("</") else place + mark)
+        marks += 1
+    scan.write_text(text, encoding="utf-8")
+    with npy2bdv.edit(scan) as editor:
+        editor.set_labels("channel", {"488": "GFP"})
+        editor.set_location("left", (1, 2, 3))
+        editor.set_voxel_size((1, 1, 1), "mm")
+        editor.set_camera(name="x")
+        editor.set_microscope(user="x")
+        editor.rename_setup(0, "zero")
+        editor.insert_transform(np.eye(4))
+        editor.compose_transforms()
+        editor.remove_views(view=(1, 0))
+        editor.remove_setups(setup=3)
+    root = ElementTree.parse(scan).getroot()
+    for mark in range(marks):
+        (node,) = root.iter(f"unknown{mark}")
+        assert (node.attrib, node.findtext("inner")) == ({"kind": "a & b"}, str(mark))
+    parents = {child.tag: parent.tag for parent in root.iter() for child in parent if "unknown" in child.tag}
+    original = ElementTree.fromstring(text)
+    assert parents == {
+        child.tag: parent.tag for parent in original.iter() for child in parent if "unknown" in child.tag
+    }
+
+
 def test_backups_are_rotated_once_a_session(scan: Path) -> None:
     texts = [scan.read_bytes()]
     for session in range(7):
