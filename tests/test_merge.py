@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import npy2bdv
 from npy2bdv import xml
+from npy2bdv.cli import main
 from npy2bdv.errors import BdvError, ExistsError, FormatError, InUseError, InvalidInputError, NotFoundError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import Element, Hdf5Loader, Partition, PathRef, SpimData, ViewId
@@ -412,3 +413,24 @@ def test_recordings_that_run_or_were_interrupted(tmp_path: Path) -> None:
         refused([a, tmp_path / "c.xml"], "is being written", InUseError, along="tile")
     (tmp_path / "1.h5.journal").touch()
     refused([a, b], "was interrupted", FormatError, along="tile")
+
+
+# ------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [record(tmp_path / f"{n}.xml", n) for n in range(2)]
+    call = ["merge", *map(str, paths), "-o", str(tmp_path / "all.xml")]
+    before = contents(tmp_path)
+    assert main(call) == 1
+    assert "along" in capsys.readouterr().err
+    assert main([*call, "--along", "tile", "--labels", "left,right", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "2 recordings: 8 views, 4 setups, 2 time points" in said
+    assert "It would be" in said
+    assert contents(tmp_path) == before
+    assert main([*call, "--along", "tile", "--labels", "left,right"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["3", "561", "right", "0", "to", "1", "1.xml", "1"] in rows
+    with npy2bdv.open(tmp_path / "all.xml") as dataset:
+        np.testing.assert_array_equal(dataset.view(tile="right", channel="561", time=1)[...], pixels_of(111))

@@ -70,6 +70,7 @@ def _app() -> App:
     from npy2bdv.cli.convert import convert
     from npy2bdv.cli.demo import demo
     from npy2bdv.cli.info import info
+    from npy2bdv.cli.merge import merge
     from npy2bdv.cli.recover import recover
     from npy2bdv.cli.repack import repack
     from npy2bdv.cli.speedtest import speedtest
@@ -83,7 +84,7 @@ def _app() -> App:
         version_flags=["--version"],
         help_format="markdown",
     )
-    for command in (demo, convert, info, check, speedtest, recover, repack):
+    for command in (demo, convert, info, check, speedtest, recover, merge, repack):
         app.command(command)
     app.command(transform)
     return app
