@@ -91,6 +91,7 @@ BELOW_FORMATS = {
     "storage.flushes",
     "storage.frames",
     "storage.journal",
+    "storage.live",
     "storage.mapped",
     "storage.packing",
     "storage.ngff",

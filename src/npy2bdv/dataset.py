@@ -101,7 +101,7 @@ class Dataset(Handle):
         self.noted: dict[ViewId, object] = {}
         """Views of which it was said that they are not complete."""
         self._closed = False
-        self._container: Pixels | None = open_pixels(path, spimdata, confine=confine)
+        self._container: Pixels | None = open_pixels(path, spimdata, confine=confine, live=True)
 
     @property
     def has_pixels(self) -> bool:

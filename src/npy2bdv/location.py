@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from itertools import product
@@ -13,7 +14,9 @@ from urllib.request import url2pathname
 from npy2bdv import xml
 from npy2bdv.errors import FormatError, InvalidInputError, NotFoundError
 from npy2bdv.model.spimdata import (
+    ContainerLoader,
     FileListLoader,
+    Hdf5Loader,
     OmeZarrLoader,
     OtherLoader,
     SplitLoader,
@@ -21,6 +24,7 @@ from npy2bdv.model.spimdata import (
 )
 from npy2bdv.storage import FORMATS, READABLE, card_of, open_container
 from npy2bdv.storage.fence import Fence
+from npy2bdv.storage.live import LivePixels, read_running
 from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
     from npy2bdv.storage.base import FormatCard, FormatName, Pixels
+    from npy2bdv.storage.recorded import Recorded
     from npy2bdv.storage.tiff import TiffImage
+
+logger = logging.getLogger(__name__)
 
 MAX_XML_BYTES = 2**29
 """More is no XML of a dataset: one of a hundred thousand views has a tenth of that."""
@@ -157,7 +164,9 @@ def read_bytes(path_xml: Path) -> bytes:
     return path_xml.read_bytes()
 
 
-def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pixels | None:
+def open_pixels(
+    path_xml: Path, data: SpimData, *, confine: bool = False, live: bool = False
+) -> Pixels | None:
     """Open the pixels of a dataset for reading; None where it has no loader that is read.
 
     Parameters
@@ -168,6 +177,8 @@ def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pix
         What it says.
     confine
         Refuse what lies outside of the XML's folder, in place of logging it.
+    live
+        Of a recording that goes on, or was interrupted, show what is safe, by its journal.
 
     Raises
     ------
@@ -191,8 +202,25 @@ def open_pixels(path_xml: Path, data: SpimData, *, confine: bool = False) -> Pix
             path = pixel_path(path_xml, data)
             fence.check(path, path_xml)
             _check_groups(loader, path, path_xml, fence)
+            if live and (recorded := read_running(path)) is not None:
+                return _open_live(loader, path, recorded)
             return open_container(loader, path, fence=fence)
     return None
+
+
+def _open_live(loader: ContainerLoader, path: Path, recorded: Recorded) -> LivePixels:
+    """Open a recording by its journal; blocks that are files of their own are read as ever."""
+    logger.info("%s is being recorded, or was interrupted: what is safe by now is shown", path)
+    blocks = earlier = None
+    try:
+        if not isinstance(loader, Hdf5Loader) or recorded.appending:
+            earlier = open_container(loader, path)
+    except FormatError:
+        logger.warning("what was in %s before this session cannot be read just now; open it again", path)
+    if not isinstance(loader, Hdf5Loader):
+        blocks = earlier
+    card = FORMATS["hdf5"] if earlier is None else earlier.card
+    return LivePixels(path, card, recorded, blocks, earlier)
 
 
 def why_not_read(path_xml: Path, data: SpimData) -> FormatError:

@@ -47,7 +47,7 @@ from npy2bdv.storage import (
 from npy2bdv.storage.base import RAW
 from npy2bdv.storage.disk import explained, free_bytes, why
 from npy2bdv.storage.frames import FrameTable, Gap
-from npy2bdv.storage.journal import remove_leftovers
+from npy2bdv.storage.journal import Lock, journal_path, remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
@@ -119,6 +119,7 @@ class DatasetWriter(Draft, Handle):
         check_installed(card, self._codec)
         if caution := card.cautions.get(self._codec.name):
             warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
+        _refuse_beside_another(path_xml, path_pixels)
         self._safety = Safety(path_pixels)
         self._container: Container | None = None
         try:
@@ -856,6 +857,14 @@ def _beside(path: Path, pixels: Path) -> str:
     if path.parent == pixels.parent:
         return path.name
     return Path(os.path.relpath(path, pixels.parent)).as_posix()
+
+
+def _refuse_beside_another(path_xml: Path, path_pixels: Path) -> None:
+    """Refuse to write an XML whose pixels of another format are being written: each format has a lock of its own."""
+    for suffix in (suffix for card in FORMATS.values() for suffix in card.suffixes):
+        other = path_xml.with_suffix(suffix)
+        if other.name != path_pixels.name and journal_path(other).is_file():
+            Lock(other).release()
 
 
 def _refuse_to_replace(path: Path, card: FormatCard, *, overwrite: bool) -> None:

@@ -175,7 +175,7 @@ class Recorded:
         self._waiting: dict[ViewId, Runs] = {}
         self._ended: dict[ViewId, Runs] = {}
         self._settled: dict[ViewId, Runs] = {}
-        self._log = planes
+        self._log: Iterable[Record] = planes
         for record in records:
             self.is_there = True
             try:
@@ -194,6 +194,9 @@ class Recorded:
         self.damaged[view] = planes
         self._there[view] = runs_of(self.there(view, len(planes)) & ~planes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "planes": self.planes, "_log": ()}
+
     def there(self, view: ViewId, depth: int) -> NDArray[np.bool_]:
         """Return which planes of a view of this depth are safe."""
         return flags(self._there.get(view, []), depth)
@@ -205,6 +208,10 @@ class Recorded:
     def waiting(self, view: ViewId, depth: int) -> NDArray[np.bool_]:
         """Return which of them are in the log of planes, where chunks are not written in place."""
         return flags(self._waiting.get(view, []), depth)
+
+    def all_waiting(self) -> Iterable[Runs]:
+        """Return the planes of each view that are in the log."""
+        return self._waiting.values()
 
     @cached_property
     def planes(self) -> dict[tuple[ViewId, int], NDArray[Any]]:
