@@ -522,3 +522,95 @@ def test_a_bigstitcher_project_keeps_its_sections(real_data: Path, tmp_path: Pat
         data.registrations[ViewId(time, setup)]
         == (before.registrations[max(v for v in before.registrations if v.setup == setup)])
     )
+
+
+# ------------------------------------------------------------------------------ the established interface
+
+
+def classic(path: Path, times: range, channels: int = 2, count: int | None = None, **options: Any) -> None:
+    writer = npy2bdv.BdvWriter(path, nchannels=count or channels, **options)
+    for t in times:
+        for channel in range(channels):
+            pixels = stack(ViewId(t, channel))
+            writer.append_view(pixels, time=t, channel=channel, voxel_size_xyz=VOXEL, calibration=(1, 1, 2.5))
+    writer.write_xml(camera_name="Flash", microscope_name="Mesoscope")
+    writer.close()
+
+
+CLASSIC: dict[str, Any] = {"subsamp": LEVELS, "blockdim": (CHUNK,)}
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.n5", "a.ome.zarr", "a.xml"])
+def test_classic_time_points_and_channels_are_added(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    classic(path, range(2), **CLASSIC)
+    before = described(tmp_path / "a.xml")
+    with pytest.raises(FileExistsError, match="already exists"):
+        npy2bdv.BdvWriter(path, nchannels=2)
+    writer = npy2bdv.BdvWriter(path, nchannels=3, mode="a")
+    assert writer.ntimes == 2
+    for channel in range(3):
+        writer.append_view(stack(ViewId(2, channel)), time=2, channel=channel, voxel_size_xyz=VOXEL)
+    writer.append_view(stack(ViewId(3, 0)), time=3, m_affine=SHIFT, name_affine="stage")
+    writer.append_view(stack(ViewId(4, 0)), time=4, calibration=(1, 1, 5))
+    with pytest.raises(FileExistsError, match="was written in an earlier session"):
+        writer.append_view(stack(ViewId(0, 1)), time=0, channel=1)
+    with pytest.raises(ValueError, match="differs from shape"):
+        writer.append_view(stack(ViewId(9, 1), (4, 5, 6)), time=9, channel=1)
+    assert writer.read_affine(time=0, channel=1).tolist() == np.diag([1, 1, 2.5, 1])[:3].tolist()
+    writer.write_xml()
+    writer.close()
+    check(
+        tmp_path / "a.xml",
+        {(t, s) for t in range(2) for s in range(2)} | {(2, 0), (2, 1), (2, 2), (3, 0), (4, 0)},
+    )
+    data = described(tmp_path / "a.xml")
+    assert data.registrations.items() >= before.registrations.items()
+    assert data.generated_by == before.generated_by
+    assert data.setups.items() >= before.setups.items()
+    calibration = ViewTransform(affine=Affine.scale((1, 1, 2.5)), name="calibration")
+    assert data.registrations[ViewId(2, 1)].transforms == (calibration,)
+    assert data.registrations[ViewId(3, 0)].transforms == (
+        ViewTransform(affine=SHIFT, name="stage"),
+        calibration,
+    )
+    assert data.registrations[ViewId(4, 0)].transforms == (
+        ViewTransform(affine=SHIFT, name="stage"),
+        ViewTransform(affine=Affine.scale((1, 1, 5)), name="calibration"),
+    )
+    assert [e.name for e in data.attributes["channel"].entities.values()] == ["0", "1", "2"]
+
+
+def test_classic_session_without_views_changes_nothing(tmp_path: Path) -> None:
+    classic(tmp_path / "a.h5", range(2), **CLASSIC)
+    before = contents(tmp_path)
+    npy2bdv.BdvWriter(tmp_path / "a.h5", nchannels=2, mode="a").close()
+    assert contents(tmp_path) == before
+
+
+def test_classic_counts_that_would_change_ids_are_refused(tmp_path: Path) -> None:
+    classic(tmp_path / "a.h5", range(1), **CLASSIC)
+    before = contents(tmp_path)
+    wrongs: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"nchannels": 1}, "the dataset has channel 1 .* nchannels=1 was given"),
+        (
+            {"nchannels": 2, "ntiles": 2},
+            "setup 1 of the dataset .* would be setup 2 .* ids of setups do not change",
+        ),
+        ({"nchannels": 2, "subsamp": ((1, 1, 1), (2, 2, 2))}, "leave subsamp out"),
+        ({"nchannels": 2, "overwrite": True}, "is not known; there are mode"),
+    )
+    for wrong, message in wrongs:
+        with pytest.raises(InvalidInputError, match=message):
+            npy2bdv.BdvWriter(tmp_path / "a.h5", mode="a", **wrong)
+    writer = npy2bdv.BdvWriter(tmp_path / "a.h5", mode="a", nchannels=2, nilluminations=2, dtype="uint8")
+    with pytest.raises(InvalidInputError, match="has pixels of uint16, not uint8"):
+        writer.append_view(np.ones(SHAPE, "uint8"), time=1)
+    writer.close()
+    assert contents(tmp_path) == before
+
+
+def test_classic_makes_what_is_not_there(tmp_path: Path) -> None:
+    for t in range(2):
+        classic(tmp_path / "a.h5", range(t, t + 1), **{**CLASSIC, "mode": "a"})
+    check(tmp_path / "a.xml", {(t, s) for t in range(2) for s in range(2)})

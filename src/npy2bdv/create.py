@@ -9,7 +9,7 @@ import numpy as np
 
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.existing import find_existing
+from npy2bdv.existing import check_mode, find_existing
 from npy2bdv.location import dataset_paths
 from npy2bdv.model.spimdata import GeneratedBy
 from npy2bdv.writer import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, DatasetWriter
@@ -110,11 +110,7 @@ def create(
         raise InvalidInputError(
             f"levels={levels!r} is one triple; write ((1, 1, 1), {tuple(levels)}) for two levels"
         )
-    if mode not in (None, "w-", "w", "a") or (overwrite and mode in ("w-", "a")):
-        raise InvalidInputError(
-            f"mode={mode!r}, overwrite={overwrite} is not known; there are mode='w-' (refuse what is there), 'w' or "
-            "overwrite=True (replace it) and 'a' (append to it)"
-        )
+    check_mode(mode, overwrite=overwrite)
     existing = find_existing(path, format, zarr_version) if mode == "a" else None
     chosen: Compression | Codec = compression
     if existing is not None:

@@ -254,11 +254,9 @@ class Draft:
 
     def _is_free(self, setup: int, ids: Mapping[str, int]) -> bool:
         """Tell whether a dataset that is appended to has no other setup of this id, in its XML or its pixels."""
-        return (
-            self.existing is None
-            or setup >= self.existing.first_free
-            or self.existing.taken.get(combination(ids)) == setup
-        )
+        if self.existing is None or self.existing.taken.get(combination(ids)) == setup:
+            return True
+        return setup not in self.existing.data.setups and setup not in self.existing.foreign
 
     def set_labels(self, attribute: str, labels: Mapping[int, str]) -> None:
         """Name the entities of an attribute, by id; those that no setup uses yet are added.

@@ -60,6 +60,8 @@ class Existing:
         How many units of voxel sizes one unit of the world is.
     first_free
         The first setup id behind those of the XML that is not in use by pixels of another XML either.
+    foreign
+        Setup ids before it that are in use by pixels of another XML.
     """
 
     path_xml: Path
@@ -73,6 +75,7 @@ class Existing:
     taken: Mapping[frozenset[tuple[str, int]], int] = field(default_factory=dict)
     world_unit: float = 1.0
     first_free: int = 0
+    foreign: frozenset[int] = frozenset()
 
     @property
     def loader(self) -> ContainerLoader:
@@ -142,6 +145,21 @@ class Existing:
         if known.type == "range" and last - first < 1000 + 10 * len(ids):
             ids = {*range(first, last + 1)}
         return Timepoints.of(ids)
+
+
+def check_mode(mode: str | None, *, overwrite: bool) -> None:
+    """Refuse a mode that is not known, or that contradicts `overwrite`.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is so.
+    """
+    if mode not in (None, "w-", "w", "a") or (overwrite and mode in ("w-", "a")):
+        raise InvalidInputError(
+            f"mode={mode!r}, overwrite={overwrite} is not known; there are mode='w-' (refuse what is there), 'w' or "
+            "overwrite=True (replace it) and 'a' (append to it)"
+        )
 
 
 def find_existing(
@@ -265,6 +283,18 @@ def _read(path_xml: Path, pixels: Path, text: bytes, data: SpimData, container: 
         taken=taken,
         world_unit=world_unit(data),
         first_free=first_free,
+        foreign=_foreign(container, data, first_free),
+    )
+
+
+def _foreign(container: Container, data: SpimData, first_free: int) -> frozenset[int]:
+    """Return setup ids that the XML does not have, and of which images are stored."""
+    others = (id_ for id_ in range(first_free) if id_ not in data.setups)
+    return frozenset(
+        id_
+        for id_ in others
+        if _is_described(container, id_)
+        and any(container.has(ViewId(time, id_)) for time in data.timepoints.ids)
     )
 
 

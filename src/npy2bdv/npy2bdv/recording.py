@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from npy2bdv.errors import InvalidInputError
+from npy2bdv.errors import ExistsError, InvalidInputError
 from npy2bdv.model.affine import Affine, usable
 from npy2bdv.model.spimdata import Camera, ViewId, ViewTransform
 from npy2bdv.writer import DatasetWriter
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from npy2bdv.existing import Existing
     from npy2bdv.model.spimdata import SpimData
-    from npy2bdv.storage.base import FormatCard
+    from npy2bdv.storage.base import Codec, FormatCard
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
 
@@ -37,11 +38,12 @@ class ClassicDataset(DatasetWriter):
         card: FormatCard,
         levels: Sequence[Sequence[int]],
         chunks: Sequence[Sequence[int]],
-        compression: Compression,
+        compression: Compression | Codec,
         overwrite: bool,
         dtype: np.dtype[Any],
         counts: dict[str, int],
         max_memory: int,
+        existing: Existing | None = None,
     ) -> None:
         replaced = overwrite and path_h5.exists()
         super().__init__(
@@ -55,6 +57,7 @@ class ClassicDataset(DatasetWriter):
             guarded=(path_h5,),
             pixel_types=(dtype,),
             max_memory=max_memory,
+            existing=existing,
         )
         if replaced:
             logger.warning("%s already exists, overwriting.", path_h5)
@@ -64,7 +67,9 @@ class ClassicDataset(DatasetWriter):
         self._last_placed: dict[int, ViewTransform] = {}
         self._times: dict[int, set[int]] = {}
         for name, count in counts.items():
-            self.set_labels(name, {id_: str(id_) for id_ in range(count)})
+            group = None if existing is None else existing.data.attributes.get(name)
+            known = {} if group is None else group.entities
+            self.set_labels(name, {id_: str(id_) for id_ in range(count) if id_ not in known})
 
     def declare(
         self,
@@ -88,6 +93,14 @@ class ClassicDataset(DatasetWriter):
                 f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup at time point "
                 f"{min(others)}. All time points of a setup must have one shape."
             )
+        if self.existing is not None:
+            if view not in self.views and self._lies_there(view):
+                raise ExistsError(
+                    f"time point {view.time} of setup {view.setup} was written in an earlier session, and is "
+                    "not replaced"
+                )
+            if view.setup in self.existing.setups:
+                return self._declare_further(view, shape, affine, calibration_xyz)
         setups = dict(self.setups)
         setups.pop(view.setup, None)
         self.setups, before = setups, self.setups
@@ -116,13 +129,57 @@ class ClassicDataset(DatasetWriter):
             self._last_placed[view.setup] = affine
         return stream
 
+    def _declare_further(
+        self,
+        view: ViewId,
+        shape: tuple[int, int, int],
+        affine: ViewTransform | None,
+        calibration_xyz: Sequence[float],
+    ) -> ViewStream:
+        """Declare a view of a setup that an earlier session made; its metadata stay as they are."""
+        assert self.existing is not None
+        known = self.existing.setups[view.setup]
+        if known.pyramid.shape != shape:
+            raise InvalidInputError(
+                f"View shape {shape} differs from shape {known.pyramid.shape} of the same setup in an earlier session. "
+                "All time points of a setup must have one shape."
+            )
+        if known.dtype != self._dtype:
+            raise InvalidInputError(
+                f"setup {view.setup} has pixels of {known.dtype}, not {self._dtype}; give dtype={known.dtype.name!r}"
+            )
+        calibration = known.calibration
+        if tuple(calibration_xyz) != (1, 1, 1) or calibration is None:
+            calibration = usable(Affine.scale(calibration_xyz))
+        assert isinstance(calibration, Affine)
+        placed = affine or self._last_placed.get(view.setup)
+        transforms = known.transforms if placed is None else (placed,)
+        if placed is not None or known.calibration is not None:
+            transforms = (*transforms, ViewTransform(affine=calibration, name="calibration"))
+        setups = dict(self.setups)
+        self.setups = {**setups, view.setup: replace(known, calibration=None)}  # transforms are given whole
+        try:
+            stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
+        except BaseException:
+            self.setups = setups
+            raise
+        self._times.setdefault(view.setup, set()).add(view.time)
+        if affine is not None:
+            self._last_placed[view.setup] = affine
+        return stream
+
     def describe(self) -> SpimData:
         """Return what the XML says; setups of the grid that were never written are missing at all times."""
         data = super().describe()
-        never = set(range(self._n_setups)) - set(self.setups)
+        earlier = {} if self.existing is None else self.existing.data.setups
+        if self.existing is not None and data == self.existing.data:
+            return data
+        never = set(range(self._n_setups)) - set(self.setups) - set(earlier)
         missing = {ViewId(time, setup) for time in data.timepoints.ids for setup in never}
         named = {
-            id_: replace(setup, camera=replace(setup.camera or Camera(), name=self.camera_name))
+            id_: setup
+            if id_ in earlier
+            else replace(setup, camera=replace(setup.camera or Camera(), name=self.camera_name))
             for id_, setup in data.setups.items()
         }
         return replace(data, setups=named, missing=(data.missing or frozenset()) | missing)

@@ -6,7 +6,7 @@ import logging
 import warnings
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from npy2bdv.errors import (
     NotFoundError,
     OutOfRangeError,
 )
+from npy2bdv.existing import check_mode, find_existing
 from npy2bdv.location import dataset_paths, pixel_path, read_xml
 from npy2bdv.model.affine import usable
 from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewTransform
 from npy2bdv.npy2bdv.base import BdvBase, matrix_of
+from npy2bdv.npy2bdv.grid import check_grid
 from npy2bdv.npy2bdv.recording import ClassicDataset, FileProxy
 from npy2bdv.storage import READABLE
 
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from npy2bdv.engine import Stats
+    from npy2bdv.existing import Existing
     from npy2bdv.model.affine import Affine
-    from npy2bdv.storage.base import FormatName
+    from npy2bdv.storage.base import Codec, FormatCard, FormatName
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED_LEVELS = ((1, 1, 1),)
 PUBLISHED_BLOCKS = ((4, 256, 256),)
 """The default of the published package. Where it is not given, it is the format that decides."""
 
@@ -63,6 +67,11 @@ class BdvWriter(BdvBase):
         HDF5, "gzip" for N5, "zstd" for OME-Zarr.
     nilluminations, nchannels, ntiles, nangles
         How many there are of each. The setup id counts them in this order, the angle fastest.
+    mode
+        "a" appends to a dataset that is there: further time points, and further setups (see `check_grid`). Its metadata
+        and transforms stay; a view that was written is not replaced. Levels, blocks and compression are those that it
+        has; a `calibration` of (1, 1, 1), and a matrix that is not given, mean those of the setup's last time point.
+        "w" is the same as ``overwrite=True``.
     overwrite
         Delete existing pixels of this name. Their XML stays until `write_xml`, which keeps it as ``NAME.xml~1``.
     dtype
@@ -86,7 +95,7 @@ class BdvWriter(BdvBase):
     def __init__(
         self,
         filename: str | os.PathLike[str],
-        subsamp: Sequence[Sequence[int]] = ((1, 1, 1),),
+        subsamp: Sequence[Sequence[int]] = PUBLISHED_LEVELS,
         blockdim: Sequence[Sequence[int]] = PUBLISHED_BLOCKS,
         compression: Compression = "default",
         nilluminations: int = 1,
@@ -98,10 +107,15 @@ class BdvWriter(BdvBase):
         *,
         format: FormatName | None = None,  # noqa: A002
         zarr_version: int | None = None,
+        mode: Literal["w-", "w", "a"] | None = None,
         max_memory: int = DEFAULT_MEMORY,
     ) -> None:
+        check_mode(mode, overwrite=overwrite)
+        existing = find_existing(filename, format, zarr_version) if mode == "a" else None
         path_xml, path_h5, card = dataset_paths(filename, format, zarr_version)
-        if path_xml == Path(filename) and path_xml.is_file() and format is None and zarr_version is None:
+        if existing is not None:
+            path_xml, path_h5, card = _as_given(existing, Path(filename))
+        elif path_xml == Path(filename) and path_xml.is_file() and format is None and zarr_version is None:
             path_h5 = _named_pixels(path_xml)
             card = dataset_paths(path_h5)[2]
         counts = {
@@ -113,8 +127,22 @@ class BdvWriter(BdvBase):
         for name, count in counts.items():
             if count != int(count) or count < 1:
                 raise InvalidInputError(f"the number of {name}s is {count}; it must be 1 or more")
-        levels = _triples(subsamp)
-        blocks = (card.default_chunk,) if blockdim is PUBLISHED_BLOCKS else _triples(blockdim)
+        levels: tuple[tuple[Any, ...], ...] = _triples(subsamp)
+        blocks: tuple[tuple[Any, ...], ...] = (
+            (card.default_chunk,) if blockdim is PUBLISHED_BLOCKS else _triples(blockdim)
+        )
+        chosen: Compression | Codec = compression
+        if existing is not None:
+            check_grid(existing, {name: int(count) for name, count in counts.items()})
+            last = existing.last_setup
+            if last is not None:
+                if subsamp is not PUBLISHED_LEVELS and levels != last.pyramid.factors:
+                    raise InvalidInputError(
+                        f"the dataset has the levels {last.pyramid.factors} (z, y, x), not {levels}; leave subsamp out"
+                    )
+                levels = last.pyramid.factors
+                blocks = last.pyramid.chunks if blockdim is PUBLISHED_BLOCKS else blocks
+            chosen = existing.codec if compression == "default" else compression
         if len(blocks) < len(levels):
             logger.info("%d blocks for %d levels: the first serves all", len(blocks), len(levels))
         self._first_xml = str(path_xml), path_xml.absolute()
@@ -124,21 +152,22 @@ class BdvWriter(BdvBase):
             card=card,
             levels=levels,
             chunks=blocks,
-            compression=compression,
-            overwrite=overwrite,
+            compression=chosen,
+            overwrite=overwrite or mode == "w",
             dtype=_pixel_type(dtype),
             counts=counts,
             max_memory=max_memory,
+            existing=existing,
         )
         self.filename_h5 = str(path_h5)
         self.filename_xml = str(path_xml)
         self.nilluminations, self.nchannels, self.ntiles, self.nangles = map(int, counts.values())
         self.nsetups = self.nilluminations * self.nchannels * self.ntiles * self.nangles
-        self.ntimes = 0
+        self.ntimes = 0 if existing is None else max(existing.data.timepoints.ids, default=-1) + 1
         self.subsamp = np.array(levels, dtype=np.int64)
         self.nlevels = len(self.subsamp)
         self.chunks: Any = _blocks(blocks, self.nlevels)
-        codec = card.codec(compression)
+        codec = card.codec(chosen)
         self.compression = (
             (None if codec.name == "none" else codec.name) if compression == "default" else compression
         )
@@ -402,7 +431,7 @@ class BdvWriter(BdvBase):
         InvalidInputError
             If nothing has been appended.
         """
-        if not self._writer.views:
+        if not self._writer.views and self._writer.existing is None:
             raise InvalidInputError("nothing has been appended yet; call append_view before write_xml")
         self._writer.camera_name = camera_name
         self._writer.generated_by = GeneratedBy(
@@ -551,6 +580,17 @@ def _pixel_type(dtype: Any) -> np.dtype[Any]:
             f"{dtype!r} is no pixel type; give a name as numpy has it, e.g. 'uint16'"
         ) from None
     return kind
+
+
+def _as_given(existing: Existing, filename: Path) -> tuple[Path, Path, FormatCard]:
+    """Return the paths of a dataset that is there, relative where the given one is."""
+    paths = [existing.path_xml, existing.path_pixels]
+    if not filename.is_absolute():
+        paths = [
+            filename.parent / path.name if path.parent == filename.parent.absolute() else path
+            for path in paths
+        ]
+    return paths[0], paths[1], existing.card
 
 
 def _named_pixels(path_xml: Path) -> Path:
