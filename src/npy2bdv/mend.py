@@ -204,6 +204,7 @@ def _planes(start: int, stop: int) -> Region:
 
 def _description(recorded: Recorded, found: tuple[RecoveredView, ...], data: SpimData) -> SpimData:
     """Return what the XML says of every view of which there are planes; the others are missing."""
+    earlier = {*data.views()}  # before setups are added, whose views at earlier time points are missing
     for each in found:
         if each.planes and each.view in recorded.described:
             data = _with_view(data, each, xml.parse(recorded.described[each.view], "the journal"))
@@ -213,7 +214,7 @@ def _description(recorded: Recorded, found: tuple[RecoveredView, ...], data: Spi
     present = {*registrations}
     ids = {view.time for view in registrations}
     if recorded.appending:
-        present |= {*data.views()} - lost
+        present |= earlier - lost
         ids |= set(data.timepoints.ids)
     else:
         ids = set(range(max(ids, default=-1) + 1))

@@ -70,6 +70,7 @@ class ClassicDataset(DatasetWriter):
             group = None if existing is None else existing.data.attributes.get(name)
             known = {} if group is None else group.entities
             self.set_labels(name, {id_: str(id_) for id_ in range(count) if id_ not in known})
+        self._first_entities = {name: dict(entities) for name, entities in self._entities.items()}
 
     def declare(
         self,
@@ -172,8 +173,8 @@ class ClassicDataset(DatasetWriter):
         """Return what the XML says; setups of the grid that were never written are missing at all times."""
         data = super().describe()
         earlier = {} if self.existing is None else self.existing.data.setups
-        if self.existing is not None and data == self.existing.data:
-            return data
+        if self.existing is not None and not self.views and self._entities == self._first_entities:
+            return self.existing.data
         never = set(range(self._n_setups)) - set(self.setups) - set(earlier)
         missing = {ViewId(time, setup) for time in data.timepoints.ids for setup in never}
         named = {
