@@ -1,17 +1,20 @@
 """Recordings that are killed: what a checkpoint acknowledged is there, as the file lies or after `recover`.
 
 Each test starts this file as a program that records and tells of its checkpoints, and kills it at some instant.
+
+``python tests/test_crash.py --kills 300`` kills that many, and reports planes that were acknowledged and planes lost.
 """
 
 import json
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,11 +51,15 @@ class Job:
     """Checkpoints come by time alone."""
     existing: bool = False
     """A dataset of the same name is being replaced."""
+    closing: bool = False
+    """The kill comes while the recording is closed, or after that."""
 
     def __str__(self) -> str:
         words = [self.how, self.compression or "raw", f"{self.levels} levels", f"{self.views} views"]
         words = words if self.format == "hdf5" else [self.format, *words]
-        return ", ".join(words + ["by time"] * self.clock + ["replacing"] * self.existing)
+        return ", ".join(
+            words + ["by time"] * self.clock + ["replacing"] * self.existing + ["closing"] * self.closing
+        )
 
     @property
     def in_place(self) -> bool:
@@ -137,7 +144,11 @@ def record(path: Path, job: Job) -> None:
             else:
                 view.append(plane(id_, order[done]))
         done += step
-        tell(writer, job, done, every=3)
+        tell(writer, job, done, every=3 if not job.closing else 50)
+    if job.closing:
+        print("closing", flush=True)
+        writer.close()
+        print("closed", flush=True)
 
 
 def run_length(order: Sequence[int], start: int) -> int:
@@ -220,14 +231,33 @@ JOBS = (
 )
 
 
+CLOSING = (
+    Job(how="planes", levels=3, views=2, closing=True, existing=True),
+    Job(how="planes", compression="gzip", levels=3, views=2, closing=True),
+    Job(how="unknown length", compression="gzip", levels=2, closing=True),
+    Job(how="planes", format="n5", compression="gzip", levels=3, views=2, closing=True),
+    Job(how="planes", format="zarr 2", compression="zstd", levels=2, views=2, closing=True),
+    Job(how="planes", format="zarr 3", levels=3, closing=True, existing=True),
+)
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
+
+
 def killed(path: Path, job: Job, seed: int) -> dict[ViewId, set[int]]:
     """Start a recording, kill it at some instant; return the planes that it said were safe."""
     rng = random.Random(f"{job} {seed}")
-    words = [sys.executable, __file__, str(path), json.dumps(asdict(job))]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = started("--record", str(path), json.dumps(asdict(job)))
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
-    time.sleep(rng.random() * rng.choice((0.001, 0.01)))
+    lines: list[str] = []
+    if job.closing:
+        while not lines or (lines[-1] and lines[-1] != "closing\n"):
+            lines.append(process.stdout.readline())
+        time.sleep(rng.random() * rng.choice((0.002, 0.02, 0.05)))
+    else:
+        lines += [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
+        time.sleep(rng.random() * rng.choice((0.001, 0.01)))
     process.kill()
     lines += process.communicate()[0].splitlines()
     assert process.returncode != 1, "the recording itself failed"
@@ -253,27 +283,63 @@ def planes_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
     return {z for start, stop in ranges for z in range(start, stop)}
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("job", JOBS, ids=str)
-def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path) -> None:
-    path_xml = tmp_path / "a.xml"
-    pixels_path = job.pixels(path_xml)
+def left_there_before(path_xml: Path, job: Job) -> None:
     if job.existing:
         with npy2bdv.create(path_xml, **job.stored_as) as writer:
             writer.write(np.ones((1, 2, 3), "uint16"), setup=writer.add_setup(shape=(1, 2, 3)))
-    acknowledged = killed(path_xml, job, seed)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("job", JOBS, ids=str)
+def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path) -> None:
+    path_xml = tmp_path / "a.xml"
+    left_there_before(path_xml, job)
+    survives(path_xml, job, killed(path_xml, job, seed))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("job", CLOSING, ids=str)
+def test_a_kill_while_it_is_closed(job: Job, seed: int, tmp_path: Path) -> None:
+    path_xml = tmp_path / "a.xml"
+    left_there_before(path_xml, job)
+    survives(path_xml, job, killed(path_xml, job, seed))
+
+
+@pytest.mark.parametrize("job", [JOBS[number] for number in (1, 3, 8, 16, 18, 22)], ids=str)
+def test_kills_of_recover_itself(job: Job, tmp_path: Path) -> None:
+    """Again and again, each time a little later; the last time it is left alone."""
+    path_xml = tmp_path / "a.xml"
+    acknowledged = killed(path_xml, job, seed=100)
+    kills_of_recover(path_xml, job, random.Random(str(job)), 4)
+    survives(path_xml, job, acknowledged)
+
+
+def kills_of_recover(path_xml: Path, job: Job, rng: random.Random, kills: int) -> None:
+    for _ in range(kills):
+        if not journal_path(job.pixels(path_xml)).exists():
+            return
+        process = started("--recover", str(path_xml))
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.random() * 0.06)
+        process.kill()
+        process.communicate()
+        assert process.returncode != 1, "recovering itself failed"
+
+
+def survives(path_xml: Path, job: Job, acknowledged: dict[ViewId, set[int]]) -> None:
+    """Look at what is there, as it lies and after `recover`."""
+    pixels_path = job.pixels(path_xml)
+    tmp_path = path_xml.parent
     early_xml = tmp_path / "a.recording.xml"
+    if not journal_path(pixels_path).exists():  # it was complete before the kill came
+        check_acknowledged(path_xml, acknowledged)
+        return
     torn = job.format == "hdf5" and pending_flush(pixels_path) is not None
     if not torn:  # else it was killed within a flush, which `recover` completes
         safe_as_it_lies(pixels_path, job, acknowledged)
-    if acknowledged and not torn:
-        assert early_xml.is_file() == job.existing
-        with npy2bdv.open(early_xml if job.existing else path_xml) as dataset:
-            for id_, planes in acknowledged.items():
-                view = dataset.view(time=id_.time, setup=id_.setup)
-                for z in planes if job.in_place else full_rows(planes, view.shape[0]):
-                    np.testing.assert_array_equal(view[z], plane(id_, z))
-
+    if acknowledged:
+        check_acknowledged(early_xml if early_xml.is_file() else path_xml, acknowledged)
     recovery = npy2bdv.recover(path_xml)
     assert recovery.damage is None
     report = {each.view: each for each in recovery}
@@ -304,6 +370,14 @@ def test_acknowledged_planes_survive_a_kill(job: Job, seed: int, tmp_path: Path)
         npy2bdv.recover(path_xml)
 
 
+def check_acknowledged(path_xml: Path, acknowledged: dict[ViewId, set[int]]) -> None:
+    with npy2bdv.open(path_xml) as dataset:
+        for id_, planes in acknowledged.items():
+            view = dataset.view(time=id_.time, setup=id_.setup)
+            for z in planes:
+                np.testing.assert_array_equal(view[z], plane(id_, z))
+
+
 def opened(path: Path, job: Job, view: ViewId) -> Any:
     """The full resolution of a view, by tensorstore."""
     driver = {"n5": "n5", "zarr 2": "zarr", "zarr 3": "zarr3"}[job.format]
@@ -332,6 +406,36 @@ def safe_as_it_lies(path: Path, job: Job, acknowledged: dict[ViewId, set[int]]) 
                 np.testing.assert_array_equal(cells[z].view("uint16"), plane(id_, z))
 
 
+def soak(kills: int) -> None:
+    """Kill recordings, closing ones and `recover`, in turn, and report."""
+    done = safe = failed = 0
+    for seed in count(1000):
+        for job in (*JOBS, *CLOSING):
+            with tempfile.TemporaryDirectory() as folder:
+                path_xml = Path(folder) / "a.xml"
+                left_there_before(path_xml, job)
+                acknowledged = killed(path_xml, job, seed)
+                done += 1
+                if seed % 2:
+                    kills_of_recover(path_xml, job, random.Random(f"{job} {seed}"), 2)
+                    done += 2
+                safe += sum(map(len, acknowledged.values()))
+                try:
+                    survives(path_xml, job, acknowledged)
+                except (AssertionError, npy2bdv.BdvError, OSError, LookupError) as error:
+                    failed += 1
+                    print(f"LOST: {job}, seed {seed}: {error!r}")
+            if done >= kills:
+                print(f"{done} kills, {safe} planes acknowledged, {failed} recordings of which any was lost")
+                sys.exit(bool(failed))
+
+
 if __name__ == "__main__":
-    record(Path(sys.argv[1]), Job(**json.loads(sys.argv[2])))
-    time.sleep(60)  # until it is killed
+    if sys.argv[1] == "--kills":
+        soak(int(sys.argv[2]))
+    elif sys.argv[1] == "--recover":
+        print("recovering", flush=True)
+        npy2bdv.recover(sys.argv[2])
+    else:
+        record(Path(sys.argv[2]), Job(**json.loads(sys.argv[3])))
+        time.sleep(60)  # until it is killed
