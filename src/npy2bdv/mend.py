@@ -74,9 +74,15 @@ def mend(
     finally:
         engine.close()
     kept = [each.view for each in found if each.planes]
-    earlier = {*data.views()} - recorded.depths.keys() - recorded.gone if recorded.appending else set()
-    others = {view for view in earlier if container.has(view)}
-    found += tuple(_lost(view, data) for view in sorted(earlier - others))
+    unknown = (
+        {*data.views()} - recorded.depths.keys() - recorded.gone
+    )  # of earlier sessions, or records are lost
+    others = {
+        view
+        for view in unknown
+        if container.has(view) and (recorded.appending or not _is_empty(view, container))
+    }
+    found += tuple(_lost(view, data) for view in sorted(unknown - others))
     for view in kept:
         container.complete(view)
     for view in [*container.views()]:

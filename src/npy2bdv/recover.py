@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from npy2bdv import xml
-from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
+from npy2bdv.errors import BdvError, ExistsError, FormatError, InvalidInputError, NotFoundError
 from npy2bdv.location import suffix_of
 from npy2bdv.mend import RecoveredView, mend
 from npy2bdv.model.spimdata import (
@@ -136,6 +136,10 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
             if damage is None and out is None:
                 return _in_place(pixels, recorded, data)
             return _beside(pixels, recorded, data, damage, None if out is None else Path(out).absolute())
+    except MemoryError as error:
+        raise FormatError(
+            f"the journal of {pixels} speaks of images that do not fit into memory: it is damaged itself"
+        ) from error
     finally:
         lock.release()
 
@@ -161,11 +165,15 @@ def _in_place(pixels: Path, recorded: Recorded, data: SpimData) -> Recovery:
         damage = damage or "HDF5 cannot read all of its description"
         return _beside(pixels, Recorded.of(pixels), data, damage, None)
     final, source = _sources(pixels, recorded)
-    if source != final:
-        keep_backup(final)
+    text = xml.serialise(mended)
+    if source != final and final.is_file():
+        backup = final.with_name(f"{final.name}~1")
+        kept = backup.read_bytes() if backup.is_file() else None
+        if final.read_bytes() not in (text, kept):  # else it was interrupted just here
+            keep_backup(final)
     for path in (final, source):
         remove_temporaries(path)
-    replace_file(final, xml.serialise(mended))
+    replace_file(final, text)
     if source != final:
         source.unlink()
     remove_leftovers(pixels)
@@ -216,8 +224,14 @@ def _copied(pixels: Path, recorded: Recorded, data: SpimData, part: Path, damage
         container = Hdf5Container(part, "x")
         try:
             salvage(pixels, recorded, container)
-        except BaseException:
+        except BaseException as error:
             container.close()
+            if isinstance(
+                error, ValueError | TypeError | OverflowError | RuntimeError | LookupError
+            ) and not (isinstance(error, BdvError)):
+                raise FormatError(
+                    f"what the journal of {pixels} says of its images cannot be ({error}): it is damaged itself"
+                ) from error
             raise
         return container
     if pixels.is_dir():

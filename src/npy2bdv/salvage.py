@@ -75,6 +75,11 @@ def _copy_view(view: ViewId, recorded: Recorded, file: BinaryIO, target: Hdf5Con
             "written by an earlier version of npy2bdv, or is damaged itself"
         )
     depth = _depth(view, recorded, images)
+    if not images[0].is_possible(depth):
+        raise FormatError(
+            f"the journal speaks of {depth} planes of time point {view.time} of setup {view.setup}, and of hardly any "
+            "chunks: it is damaged itself"
+        )
     pyramid = Pyramid(
         shape=(depth, *_plane(view, recorded, images)),
         factors=factors,

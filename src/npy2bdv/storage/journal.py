@@ -245,4 +245,10 @@ def read_records(path: Path) -> Iterator[Record]:
             words, data = file.read(n_words), file.read(n_data)
             if len(data) < n_data or isal_zlib.crc32(data, isal_zlib.crc32(words)) != crc:
                 return
-            yield Record(kind.decode("ascii", "replace"), json.loads(words), data)
+            try:
+                text = json.loads(words)
+            except (ValueError, RecursionError):
+                return
+            if not isinstance(text, dict):
+                return
+            yield Record(kind.decode("ascii", "replace"), text, data)

@@ -36,6 +36,7 @@ Runs: TypeAlias = list[tuple[int, int]]
 
 _MOST_PLANES = 10_000_000
 _MOST_PIXELS = 2**24
+_MOST_IN_PLANE = 2**31
 _UNKNOWN = -1
 
 
@@ -117,6 +118,11 @@ class Image:
             index = (z * known[1] + y) * known[2] + x
             offsets[index], nbytes[index], sums[index] = offset.astype(np.uint64), length, crc
         return Places(offsets=offsets.reshape(known), nbytes=nbytes.reshape(known), sums=sums.reshape(known))
+
+    def is_possible(self, depth: int) -> bool:
+        """Tell whether an image of so many planes is not absurdly larger than what is known of its chunks."""
+        said = self.offsets.size + sum(len(notes) for notes in self.notes)
+        return -(-depth // self.chunk[0]) * math.prod(self.row) <= 2**20 + 64 * said
 
     def _rows_known(self) -> int:
         """Return how many rows of chunks anything is known of, and no more than could be true of them."""
@@ -363,7 +369,7 @@ def _runs(ranges: Any) -> Runs:
 
 def _image(view: ViewId, text: dict[str, Any], data: bytes) -> Image:
     shape, chunk = _triple(text["shape"], _MOST_PLANES), _triple(text["chunk"], _MOST_PIXELS)
-    if max(shape[1:]) > _MOST_PIXELS or math.prod(chunk) > 2**32:
+    if math.prod(shape[1:]) > _MOST_IN_PLANE or math.prod(chunk) > 2**32:
         raise ValueError(text)
     dtype = np.dtype(text.get("pixels", text["dtype"])).newbyteorder("=")
     if dtype.kind not in "iuf":
@@ -374,6 +380,9 @@ def _image(view: ViewId, text: dict[str, Any], data: bytes) -> Image:
     level = text["level"]
     if not isinstance(level, int) or not 0 <= level < 64:
         raise ValueError(text)
+    filter_level = text.get("filter_level")
+    if filter_level is not None and filter_level not in range(10):
+        filter_level = None
     return Image(
         view=view,
         level=level,
@@ -383,7 +392,7 @@ def _image(view: ViewId, text: dict[str, Any], data: bytes) -> Image:
         chunk=chunk,
         dtype=dtype,
         filters=tuple(map(str, text.get("filters", ()))),
-        filter_level=text.get("filter_level"),
+        filter_level=filter_level,
         offsets=np.frombuffer(data, "<u8", count),
         lengths=np.frombuffer(data, "<u4", count if sized else 0, 8 * count if sized else 0).astype(np.int64),
     )
