@@ -295,6 +295,28 @@ def test_a_table_of_frames_goes_on(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("how", FORMATS)
+def test_what_a_kill_leaves_of_a_new_setup_is_missing_at_earlier_time_points(
+    how: str, tmp_path: Path
+) -> None:
+    """The files as they lie in the middle of a session, whose XML does not name the new setup yet."""
+    (tmp_path / "now").mkdir()
+    path = make(tmp_path / "now" / "a.xml", **FORMATS[how])
+    writer = npy2bdv.create(path, mode="a")
+    writer.write(stack(ViewId(1, 0)), setup=0, time=1)
+    setup = writer.add_setup(shape=SHAPE, channel="640", voxel_size_xyz=VOXEL)
+    writer.write(stack(ViewId(1, setup)), setup=setup, time=1)
+    writer.checkpoint()
+    shutil.copytree(path.parent, tmp_path / "then", ignore=shutil.ignore_patterns("*.lock"))
+    writer.close()
+    left = tmp_path / "then" / "a.xml"
+    shutil.copy(left, tmp_path / "then" / "a.recording.xml")  # as it was before the checkpoint
+    npy2bdv.recover(left)
+    check(left, {(0, 0), (0, 1), (1, 0), (1, 2)})
+    assert described(left).missing == frozenset({ViewId(0, 2), ViewId(1, 1)})
+    assert described(left) == described(path)
+
+
 # ------------------------------------------------------------------------------- several XMLs, other folders
 
 
