@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -36,7 +37,7 @@ __all__ = ["Cascade", "Finished", "downsample"]
 Array: TypeAlias = NDArray[Any]
 
 # Bytes of source that are summed at a time, so that sums stay in the L2 cache until they are done.
-_STRIP = 512 * 1024
+_STRIP = 1024 * 1024
 
 # Pixels in one block. Up to here sums of 32-bit words fit in 63 bits.
 _MAX_COUNT = 2**31
@@ -343,15 +344,23 @@ class _Level:
         """Add planes of the source to sums (if `fresh`, in place of them); the last counts `weight` times."""
         (_, factor_y, factor_x), (_, length_y, length_x) = self.factors, self.length
         _, cells_y, cells_x = self.cells
-        step = min(cells_y, max(1, _STRIP // (factor_y * length_x * planes.itemsize)))
-        part = np.empty((step, cells_x), self.sums)
-        half_way = (min(step * factor_y, length_y), cells_x) if self.ordered else (step, length_x)
-        scratch = np.empty(half_way, self.sums)
+        paired = weight == 1 and factor_x % 2 == 0 and factor_x <= length_x and _has_pairs(planes)
+        together = len(planes) if paired else 1
+        step = min(cells_y, max(1, _STRIP // (together * factor_y * length_x * planes.itemsize)))
+        rows = max(step, min(step * factor_y, length_y))
+        scratch = _scratch(together * rows * max(length_x, 2 * cells_x), self.sums)
+        part = _shaped(_scratch(step * cells_x, self.sums, "part"), step, cells_x)
         for top in range(0, cells_y, step):
             strip = sums[:, top : top + step]
-            rows = slice(min(top * factor_y, length_y - 1), min((top + step) * factor_y, length_y))
+            band = slice(min(top * factor_y, length_y - 1), min((top + step) * factor_y, length_y))
+            if paired:
+                here = strip[0] if fresh else part[: strip.shape[1]]
+                _sum_paired(planes[:, band], factor_y, factor_x, here, scratch)
+                if not fresh:
+                    np.add(strip[0], here, out=strip[0])
+                continue
             for k, plane in enumerate(planes):
-                for total, source in zip(strip, _words(plane[..., rows, :]), strict=True):
+                for total, source in zip(strip, _words(plane[..., band, :]), strict=True):
                     first = fresh and k == 0
                     here = total if first else part[: len(total)]
                     _sum_plane(source, factor_y, factor_x, here, scratch)
@@ -425,15 +434,80 @@ def _words(source: Array) -> Array | tuple[Array, ...]:
 
 
 def _sum_plane(source: Array, factor_y: int, factor_x: int, sums: Array, scratch: Array) -> None:
-    """Sum the blocks of a plane. Floats along x first, as promised; integers along y first, it is faster."""
+    """Sum the blocks of a plane. Floats along x first, as promised; integers along y first, it is faster.
+
+    `scratch` is memory in one row for what is half way.
+    """
     if sums.dtype.kind == "f":
-        half_way = scratch[: len(source)]
+        half_way = _shaped(scratch, len(source), sums.shape[1])
         _sum_cells(source, factor_x, half_way)
         _sum_cells(half_way.T, factor_y, sums.T)
     else:
-        half_way = scratch[: len(sums)]
+        half_way = _shaped(scratch, len(sums), source.shape[1])
         _sum_cells(source.T, factor_y, half_way.T)
         _sum_cells(half_way, factor_x, sums)
+
+
+def _has_pairs(planes: Array) -> bool:
+    """Tell whether two neighbours along x can be seen as one word of twice the size."""
+    if planes.ndim != 3 or planes.dtype not in (np.uint8, np.uint16) or not planes.dtype.isnative:
+        return False
+    word = 2 * planes.itemsize
+    *others, along_x = planes.strides
+    return along_x == planes.itemsize and not any(n % word for n in (*others, planes.ctypes.data))
+
+
+def _sum_paired(planes: Array, factor_y: int, factor_x: int, sums: Array, scratch: Array) -> None:
+    """Sum the blocks of planes of small unsigned integers, planes together, pairs of neighbours along x first.
+
+    A word as wide as two pixels holds the sum of both: no strides, and no casts where sums are that wide.
+    """
+    inside = min(planes.shape[-1] // factor_x, sums.shape[-1])
+    bits = 8 * planes.itemsize
+    words = planes[..., : inside * factor_x].view(f"u{2 * planes.itemsize}")
+    pairs = scratch[: words.size].reshape(words.shape)
+    other = scratch[words.size : 2 * words.size].reshape(words.shape)
+    np.bitwise_and(words, 2**bits - 1, out=pairs)
+    np.right_shift(words, bits, out=other)
+    np.add(pairs, other, out=pairs)
+    rows = sums[:, :inside]
+    if factor_x > 2:
+        rows = _shaped(scratch[words.size :], len(sums), words.shape[-1])
+    _sum_cells(pairs[0].T, factor_y, rows.T)
+    for plane in pairs[1:]:
+        if len(plane) == factor_y * len(rows):
+            for k in range(factor_y):
+                np.add(rows, plane[k::factor_y], out=rows)
+        else:
+            more = np.empty_like(rows)
+            _sum_cells(plane.T, factor_y, more.T)
+            np.add(rows, more, out=rows)
+    if factor_x > 2:
+        _sum_cells(rows, factor_x // 2, sums[:, :inside])
+    if inside < sums.shape[1]:  # with the last whole block, which they may repeat
+        edge = np.empty((len(sums), sums.shape[1] - inside + 1), sums.dtype)
+        sums[:, inside:] = 0
+        for plane in planes[..., (inside - 1) * factor_x :]:
+            _sum_plane(plane, factor_y, factor_x, edge, scratch)
+            np.add(sums[:, inside:], edge[:, 1:], out=sums[:, inside:])
+
+
+_KEPT = threading.local()
+
+
+def _scratch(size: int, dtype: np.dtype[Any], use: str = "half way") -> Array:
+    """Return memory of this thread in one row, the same at each call: fresh memory is slow."""
+    nbytes = size * dtype.itemsize
+    kept: Array | None = getattr(_KEPT, use, None)
+    if kept is None or kept.nbytes < nbytes:
+        kept = np.empty(nbytes, np.uint8)
+        if nbytes <= 8 * _STRIP:
+            setattr(_KEPT, use, kept)
+    return kept[:nbytes].view(dtype)
+
+
+def _shaped(scratch: Array, rows: int, columns: int) -> Array:
+    return scratch[: rows * columns].reshape(rows, columns)
 
 
 def _sum_cells(source: Array, factor: int, sums: Array) -> None:
@@ -475,7 +549,9 @@ def _round(sums: Array, count: int, pixels: Array) -> None:
     elif count & (count - 1):
         np.floor_divide(sums[0] + half, count, out=pixels, casting="unsafe")
     else:
-        np.right_shift(sums[0] + half, count.bit_length() - 1, out=pixels, casting="unsafe")
+        rounded = _shaped(_scratch(pixels.size, sums.dtype), *pixels.shape)
+        np.add(sums[0], half, out=rounded)
+        np.right_shift(rounded, count.bit_length() - 1, out=pixels, casting="unsafe")
 
 
 def _checked_shape(shape: Sequence[int], axes: set[int]) -> tuple[int, ...]:
