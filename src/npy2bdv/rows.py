@@ -174,27 +174,32 @@ class Cutter:
         self.dtype = dtype
         self._note = note
 
-    def cut(self, level: LevelRows, row: int, slab: NDArray[Any], there: NDArray[np.bool_]) -> None:
+    def cut(
+        self,
+        level: LevelRows,
+        row: int,
+        slab: NDArray[Any],
+        there: NDArray[np.bool_],
+        copied: Callable[[], None] | None = None,
+    ) -> None:
         """Cut a row, encode its chunks, and store them, in pieces.
 
-        Planes of the slab (z, y, x) that are not `there` become zero.
+        Planes of the slab (z, y, x) that are not `there` become zero. `copied` is called when the slab is not
+        needed any more, while its last piece is still to be stored.
         """
         array = level.array
         level.stored.add(row)
         height, width = (n * size for n, size in zip(array.piece, array.chunk[1:], strict=True))
-        for y in range(0, array.shape[1], height):
-            for x in range(0, array.shape[2], width):
-                part = slab[:, y : y + height, x : x + width]
-                self._cut_piece(level, (row, y // array.chunk[1], x // array.chunk[2]), part, there)
-
-    def _cut_piece(self, level: LevelRows, first: Zyx, part: NDArray[Any], there: NDArray[np.bool_]) -> None:
-        """Cut and store one piece, given by its pixels and the place of its first chunk."""
-        array = level.array
-        grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
-        piece = self.engine.take((*grid, *array.chunk), self.dtype)
-        _fill_chunks(part, there, piece)
-        self._encode(level, first, piece)
-        self.engine.give(piece)
+        corners = [(y, x) for y in range(0, array.shape[1], height) for x in range(0, array.shape[2], width)]
+        for y, x in corners:
+            part = slab[:, y : y + height, x : x + width]
+            grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
+            piece = self.engine.take((*grid, *array.chunk), self.dtype)
+            _fill_chunks(part, there, piece)
+            if copied is not None and (y, x) == corners[-1]:
+                copied()
+            self._encode(level, (row, y // array.chunk[1], x // array.chunk[2]), piece)
+            self.engine.give(piece)
 
     def _encode(self, level: LevelRows, first: Zyx, piece: NDArray[Any]) -> None:
         """Encode and store the chunks of a piece (chunk in y, chunk in x, z, y, x)."""

@@ -125,6 +125,7 @@ class ViewStream(Handle):
         """Rows that encoders have, or had."""
         self._next = 0
         self._closed = False
+        self._left = False
         self._settled = threading.Event()
 
     # -- for users ---------------------------------------------------------------------------------------
@@ -148,6 +149,11 @@ class ViewStream(Handle):
     def is_closed(self) -> bool:
         """Whether the view has been completed or given up."""
         return self._closed
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nothing more is taken, and it is to be completed by `close`, now or later."""
+        return self._left
 
     @property
     def is_settled(self) -> bool:
@@ -304,14 +310,20 @@ class ViewStream(Handle):
         with self._engine.door():
             self._dirty[:] = True
 
+    def leave(self) -> None:
+        """Take nothing more, and go on: `close` completes the view, best when its work is done (`jobs`)."""
+        with self._engine.door():
+            if not self._closed:
+                self._closed = self._left = True
+                self._engine.carrying.pop(id(self), None)
+                self._trim()
+                self._send_all()
+
     def close(self) -> None:
         """Complete the view. A second call does nothing."""
         with self._engine.door():
-            before, self._closed = self._closed, True
-            self._engine.carrying.pop(id(self), None)
-            if not before:
-                self._trim()
-                self._send_all()
+            self.leave()
+            before, self._left = not self._left, False
         if before:
             self._settled.wait()
             return
@@ -325,7 +337,7 @@ class ViewStream(Handle):
     def abort(self) -> None:
         """Give the view up (a stage error, say): it becomes a missing view, and may be declared again."""
         with self._engine.door():
-            before, self._closed = self._closed, True
+            before, self._closed, self._left = self._closed and not self._left, True, False
             self._engine.carrying.pop(id(self), None)
             if not before:
                 for row in list(self._rows):
@@ -416,11 +428,13 @@ class ViewStream(Handle):
         self._engine.took(len(part), part.nbytes)
 
     def _send_slab(self, z: int, slab: NDArray[Any]) -> Future[None]:
-        """Send a whole row straight from the caller's memory."""
+        """Send a whole row straight from the caller's memory; the result is there when that is free again."""
         planes = slice(z, z + len(slab))
         self._there[planes] = self._summed[planes] = True
         self._engine.took(len(slab), slab.nbytes)
-        return self._encode(partial(self._process, z // self._depth, slab, [(planes.start, planes.stop)]))
+        free: Future[None] = Future()
+        self._encode(partial(self._process_slab, z // self._depth, slab, free))
+        return free
 
     def _planes(self, row: int) -> slice:
         return slice(row * self._depth, min((row + 1) * self._depth, self.shape[0]))
@@ -602,17 +616,24 @@ class ViewStream(Handle):
             self._process(row, state.pixels[: planes.stop - planes.start], fed, state.there)
         state.release()
 
+    def _process_slab(self, row: int, slab: NDArray[Any], free: Future[None]) -> None:
+        """Store a whole row of the caller's; see `_send_slab`."""
+        try:
+            slab = slab.astype(self.dtype, copy=False)
+            self._lower.push(row * self._depth, slab)
+            if self._full is not None:
+                all_there = np.ones(len(slab), bool)
+                self._cutter.cut(self._full, row, slab, all_there, copied=partial(free.set_result, None))
+        finally:
+            if not free.done():
+                free.set_result(None)
+
     def _process(
-        self,
-        row: int,
-        slab: NDArray[Any],
-        fed: list[tuple[int, int]],
-        there: NDArray[np.bool_] | None = None,
+        self, row: int, slab: NDArray[Any], fed: list[tuple[int, int]], there: NDArray[np.bool_]
     ) -> None:
         """Store a row, and add the planes in `fed` (start, stop) to the sums."""
-        slab = slab.astype(self.dtype, copy=False)
         if self._full is not None:
-            self._cutter.cut(self._full, row, slab, np.ones(len(slab), bool) if there is None else there)
+            self._cutter.cut(self._full, row, slab, there)
         first = row * self._depth
         for start, stop in fed:
             self._lower.push(start, slab[start - first : stop - first])

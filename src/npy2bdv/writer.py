@@ -247,8 +247,16 @@ class DatasetWriter(Draft, Handle):
                 f"the stack is of type {pixels.dtype}, setup {setup} of {known.dtype}, which cannot hold all of "
                 f"its values; convert it first: stack.astype({known.dtype.name!r})"
             )
-        with self.stream(setup=setup, time=time, transform=transform) as view:
-            view.put(pixels, 0)
+        stream = self.stream(setup=setup, time=time, transform=transform)
+        try:
+            stream.put(pixels, 0)
+        except BaseException:
+            stream.close()
+            raise
+        if known.open_ended or known.length_was_open:  # what its length means is to be said now
+            stream.close()
+        else:
+            stream.leave()  # completed while the next one is written
 
     def stream(
         self, *, setup: int, time: int = 0, transform: Transforms | None = None, replace_view: bool = False
@@ -495,6 +503,10 @@ class DatasetWriter(Draft, Handle):
     def stream_of(self, view: ViewId) -> ViewStream:
         """Return the stream of a view that has been declared, opened again where it was complete."""
         self._check_open()
+        left = self._streams.get(view)
+        if left is not None and left.is_left:
+            left.close()
+            self._drop(view)
         held = self._held.get(view)
         if held is not None and not held.is_closed:
             self._streams.setdefault(view, held)
@@ -743,6 +755,8 @@ class DatasetWriter(Draft, Handle):
         """Let go of streams that need no more: they hold memory for sums."""
         self._complete_stored()
         for view, stream in list(self._streams.items()):
+            if stream.is_left and not stream.jobs:
+                stream.close()
             if stream.is_full and not stream.is_closed:
                 stream.settle()
                 self._drop(view)
