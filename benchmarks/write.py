@@ -106,8 +106,9 @@ def compare(
     """Let all candidates do a job in turns; each round begins with another one."""
     everyone = [candidate for candidate in everyone if job.format in candidate.formats]
     outcomes = {candidate.name: Outcome() for candidate in everyone}
-    with tempfile.TemporaryDirectory(dir=scratch) as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+    folder = scratch / job.name
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
         source = prepare(job, folder, scratch)
         workers: dict[str, Worker] = {}
         for candidate in everyone:
