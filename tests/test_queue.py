@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import npy2bdv
-from npy2bdv.errors import QueueFull
+from npy2bdv.errors import QueueFull, WriteError
 from npy2bdv.storage.hdf5 import Hdf5Level
 
 PLANE = (64, 64)
@@ -333,3 +333,48 @@ def test_several_threads_fill_one_view_and_several(disk: Gate, tmp_path: Path) -
             expected = np.stack([frame(z, i) for z in range(40)])
             assert (dataset.view(setup=i)[...] == expected).all()
             assert (dataset.view(setup=i).level(1)[...] == npy2bdv.downsample(expected, (2, 2, 2))).all()
+
+
+def test_write_returns_when_the_array_is_free(disk: Gate, tmp_path: Path) -> None:
+    """The last piece may still be under way; what reads the view afterwards finds all of it."""
+    stacks = np.random.default_rng(1).integers(1, 999, (3, 4, *PLANE)).astype("uint16")
+    camera = np.empty((4, *PLANE), "uint16")
+    with npy2bdv.create(tmp_path / "a.h5", chunks=(4, 64, 64), levels=((1, 1, 1), (2, 2, 2))) as writer:
+        setup = writer.add_setup(shape=camera.shape)
+        for time_point, stack in enumerate(stacks):
+            camera[...] = stack
+            disk.shut()
+            threading.Timer(0.2, disk.open).start()
+            writer.write(camera, setup=setup, time=time_point)
+            camera[...] = 0
+        assert writer.checkpoint() == {(k, setup): 4 for k in range(3)}
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        for time_point, stack in enumerate(stacks):
+            assert np.array_equal(dataset.view(time=time_point)[...], stack)
+            assert np.array_equal(
+                dataset.view(time=time_point).level(1)[...], npy2bdv.downsample(stack, (2, 2, 2))
+            )
+
+
+def test_stack_that_could_not_be_stored_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the call itself, the next one, or close."""
+
+    def full(self: Hdf5Level, *rest: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = npy2bdv.create(tmp_path / "a.h5", chunks=(4, 64, 64))
+    setup = writer.add_setup(shape=(4, *PLANE))
+    monkeypatch.setattr(Hdf5Level, "put_chunk", full)
+    told = []
+    for call in (
+        partial(writer.write, np.ones((4, *PLANE), "uint16"), setup=setup),
+        writer.close,
+        writer.close,
+    ):
+        try:
+            call()
+        except WriteError as error:
+            told.append(str(error))
+    assert told
+    assert all("No space left on device" in each for each in told)
+    assert writer.closed

@@ -11,7 +11,7 @@ import numpy as np
 from npy2bdv.storage.codecs import checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from typing import TypeAlias
 
@@ -191,26 +191,43 @@ class Cutter:
         level.stored.add(row)
         height, width = (n * size for n, size in zip(array.piece, array.chunk[1:], strict=True))
         corners = [(y, x) for y in range(0, array.shape[1], height) for x in range(0, array.shape[2], width)]
+        in_parts = array.takes_parts and bool(there.all())
         for y, x in corners:
             part = slab[:, y : y + height, x : x + width]
+            free = copied if (y, x) == corners[-1] else None
+            first = row, y // array.chunk[1], x // array.chunk[2]
+            if in_parts:
+                self._encode(level, first, _parts(part, array.chunk), free)
+                continue
             grid = [-(-n // size) for n, size in zip(part.shape[1:], array.chunk[1:], strict=True)]
             piece = self.engine.take((*grid, *array.chunk), self.dtype)
             _fill_chunks(part, there, piece)
-            if copied is not None and (y, x) == corners[-1]:
-                copied()
-            self._encode(level, (row, y // array.chunk[1], x // array.chunk[2]), piece)
+            if free is not None:
+                free()
+            self._encode(level, first, piece)
             self.engine.give(piece)
 
-    def _encode(self, level: LevelRows, first: Zyx, piece: NDArray[Any]) -> None:
-        """Encode and store the chunks of a piece (chunk in y, chunk in x, z, y, x)."""
+    def _encode(
+        self,
+        level: LevelRows,
+        first: Zyx,
+        piece: Sequence[Sequence[NDArray[Any]]] | NDArray[Any],
+        encoded: Callable[[], None] | None = None,
+    ) -> None:
+        """Encode and store the chunks of a piece (chunk in y, chunk in x, z, y, x); call `encoded` in between."""
         array = level.array
         row, j, i = first
-        places = [(row, j + down, i + right) for down, right in np.ndindex(*piece.shape[:2])]
-        chunks = (chunk for band in piece for chunk in band)
-        payloads = [array.encode(chunk, place) for chunk, place in zip(chunks, places, strict=True)]
+        chunks = {
+            (row, j + down, i + right): chunk
+            for down, band in enumerate(piece)
+            for right, chunk in enumerate(band)
+        }
+        payloads = [array.encode(chunk, place) for place, chunk in chunks.items()]
+        if encoded is not None:
+            encoded()
         noted = self._note is not None and array.is_scattered
         sums = [checksum(payload) for payload in payloads] if noted else []
-        self.engine.put(partial(self._store, level, places, payloads, sums))
+        self.engine.put(partial(self._store, level, [*chunks], payloads, sums))
 
     def cut_chunks(self, level: LevelRows, row: int, chunks: NDArray[Any]) -> None:
         """As `cut`, for a whole row that is in the order of chunks (chunk in y, chunk in x, z, y, x)."""
@@ -236,6 +253,15 @@ class Cutter:
             self._note(
                 [(level.index, *place, len(payload), crc, offset) for place, payload, crc, offset in chunks]
             )
+
+
+def _parts(part: NDArray[Any], chunk: Zyx) -> list[list[NDArray[Any]]]:
+    """Return a part (z, y, x) of a row as the chunks that it is made of, which share its memory."""
+    height, width = chunk[1:]
+    return [
+        [part[:, y : y + height, x : x + width] for x in range(0, part.shape[2], width)]
+        for y in range(0, part.shape[1], height)
+    ]
 
 
 def _fill_chunks(part: NDArray[Any], there: NDArray[np.bool_], piece: NDArray[Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import npy2bdv
 
 if TYPE_CHECKING:
-    from tests.judges.conftest import Judge
+    from judges.conftest import Judge
 
     from npy2bdv.model.spimdata import SpimData
 

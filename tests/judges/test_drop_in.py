@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.judges.conftest import Judge, Script
+    from judges.conftest import Judge, Script
 
 SHAPE = (7, 19, 26)
 FACTS = ("time", "illumination", "channel", "tile", "angle", "voxel_size_xyz", "shape_xyz")

@@ -15,8 +15,8 @@ import npy2bdv
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from judges.conftest import Judge, Script
     from numpy.typing import NDArray
-    from tests.judges.conftest import Judge, Script
 
 SHAPE = (7, 19, 26)
 VOXEL_SIZE_XYZ = (0.4, 0.5, 2.0)

@@ -14,8 +14,8 @@ import npy2bdv
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from judges.conftest import Judge
     from numpy.typing import NDArray
-    from tests.judges.conftest import Judge
 
     from npy2bdv.storage.base import FormatName
 

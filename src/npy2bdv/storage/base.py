@@ -251,9 +251,15 @@ class LevelArray(LevelPixels, Protocol):
         """How many chunks (y, x) are cut and stored together: a shard, or what makes a job of a good size."""
         ...
 
-    def encode(self, block: NDArray[np.generic], place: Zyx) -> Payload:
-        """Return one whole, contiguous chunk as it lies on disk; it may share the block's memory.
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `encode` takes what lies inside the image of a chunk, of any strides: it copies anyway."""
+        ...
 
+    def encode(self, block: NDArray[np.generic], place: Zyx) -> Payload:
+        """Return one chunk, whole and contiguous (but see `takes_parts`), as it lies on disk.
+
+        It may share the block's memory.
         `place` (z, y, x) is where it belongs in the chunk grid: some formats cut off what lies beyond the image.
         """
         ...

@@ -60,20 +60,21 @@ class FileStore:
 
     def put(self, key: str, parts: Iterable[Payload]) -> None:
         """Write a file, given in parts, in place of the one that was there."""
-        folder, _, name = key.rpartition("/")
+        folder = key.rpartition("/")[0]
         self._make_folder(folder)
         mark = f"{os.getpid():x}-{threading.get_ident():x}"
-        temporary = self.root / folder / f"{name}.{mark}{PART}"
+        target = f"{self.root}/{key}".replace("/", os.sep)  # no Path: there are thousands a second
+        temporary = f"{target}.{mark}{PART}"
         try:
-            with temporary.open("wb", buffering=0) as file:
+            with open(temporary, "wb", buffering=0) as file:
                 for part in parts:
                     left = memoryview(part).cast("B")
                     while left:
                         left = left[file.write(left) :]
-            move(temporary, self.root / key)
+            move(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
         if folder not in self._unsynced:
             with self._guard:

@@ -584,6 +584,11 @@ class Hdf5Level:
         fitting = _PIECE_BYTES // (math.prod(self.chunk) * self.dtype.itemsize)
         return 1, max(1, min(fitting, -(-self.shape[2] // self.chunk[2])))
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `encode` takes parts of chunks: it does not."""
+        return False
+
     def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one whole, contiguous chunk as it lies on disk."""
         if not np.little_endian:  # files are little-endian

@@ -454,6 +454,11 @@ class N5Level:
         """How many chunks (y, x) are cut together: those along x."""
         return 1, -(-self.shape[2] // self.chunk[2])
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `encode` takes parts of chunks: swapping bytes copies them."""
+        return True
+
     def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one block as its file holds it, cut to the image; nothing for a block of zeros."""
         ends = (
@@ -466,17 +471,19 @@ class N5Level:
         if not block.flat[0] and not block.view(f"u{block.itemsize}").any():  # -0.0 is none
             return b""
         header = _HEADER.pack(0, 3, *block.shape[::-1])
-        big_endian = block.dtype.newbyteorder(">")
+        memory = self._buffer()
+        file = memory[: len(header) + block.nbytes]
+        file[: len(header)] = np.frombuffer(header, np.uint8)
+        swapped = file[len(header) :].view(block.dtype.newbyteorder(">")).reshape(block.shape)
+        np.copyto(swapped, block)
         if self._codec == "raw":
-            file = self._buffer()[: len(header) + block.nbytes]
-            file[: len(header)] = np.frombuffer(header, np.uint8)
-            np.copyto(file[len(header) :].view(big_endian).reshape(block.shape), block)
             return file.data
-        encoder = _ENCODERS[self._codec]
-        return header + encoder(np.ascontiguousarray(block, big_endian), self._compression)
+        packed = header + _ENCODERS[self._codec](swapped, self._compression)
+        self._spare.append(memory)
+        return packed
 
     def _buffer(self) -> NDArray[np.uint8]:
-        """Return memory for the file of one raw block; `store` gives it back: fresh memory is slow."""
+        """Return memory for one raw block and its header; it is used again: fresh memory is slow."""
         try:
             return self._spare.pop()
         except IndexError:

@@ -54,12 +54,12 @@ def remove_temporaries(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path | str, target: Path | str) -> None:
     """Rename a file over another; where that is held by another program (Windows), try for two seconds."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            source.replace(target)
+            os.replace(source, target)
         except PermissionError:
             if os.name != "nt" or time.monotonic() > deadline:
                 raise

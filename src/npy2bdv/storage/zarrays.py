@@ -30,6 +30,8 @@ _SHARD_SIDE = 1024
 _SHARD_BYTES = 64 * 2**20  # before compression
 _ABSENT = 2**64 - 1
 
+_BLOSC_BLOCK = 2**20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayLayout:
@@ -271,7 +273,11 @@ def encode_chunk(layout: ArrayLayout, block: NDArray[Any]) -> Payload:
     if codec.name == "zstd":
         return zstd(stored, codec.level)
     if codec.name == "blosc":
-        packed: bytes = numcodecs().blosc.compress(stored, b"zstd", codec.level, 1)  # 1: shuffle of bytes
+        # 1: shuffle of bytes; in one block where it is not large: twice as fast as the small ones that blosc
+        # chooses, and smaller
+        packed: bytes = numcodecs().blosc.compress(
+            stored, b"zstd", codec.level, 1, min(stored.nbytes, _BLOSC_BLOCK)
+        )
         return packed
     return stored.reshape(-1).view(np.uint8).data
 

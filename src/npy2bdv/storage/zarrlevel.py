@@ -111,6 +111,11 @@ class OmeZarrLevel:
             return down, right
         return 1, -(-self.shape[2] // self.chunk[2])
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether `encode` takes parts of chunks: it does not."""
+        return False
+
     def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one whole, contiguous chunk as it lies on disk."""
         return encode_chunk(self._layout, block)
