@@ -44,6 +44,8 @@ FLOORS = {
     "salvage": 3,
     "mend": 3.5,
     "joining": 4,
+    "moving": 3,
+    "beside": 3,
     "merge": 4,
     "repack": 4,
     "resave": 4.5,
@@ -144,6 +146,7 @@ EVERYWHERE = {"numpy"}
 LONG_FILES = {
     "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
     "storage/hdf5.py": "the only file that knows the layout, reading and writing",
+    "storage/omezarr.py": "the only file that knows the layout, reading and writing",
     "storage/n5.py": "the only file that knows the layout, reading and writing",
     "stream.py": "one class, whose locks and rows cannot be told apart from its calls",
     "writer.py": "the life of a recording: views, levels, checkpoints, saving",

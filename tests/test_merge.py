@@ -415,6 +415,121 @@ def test_recordings_that_run_or_were_interrupted(tmp_path: Path) -> None:
     refused([a, b], "was interrupted", FormatError, along="tile")
 
 
+# --------------------------------------------------------------------------------------------- moving
+
+MOVED: dict[str, dict[str, Any]] = {"n5": {"format": "n5"}, **ZARR}
+
+
+def check_moved(folder: Path) -> None:
+    """All images are in the new dataset, and nowhere else."""
+    with npy2bdv.open(folder / "all.xml") as dataset:
+        assert len(dataset) == 8
+        for view in dataset:
+            pixels = pixels_of(100 * (view.id.setup // 2) + 10 * (view.id.setup % 2) + view.id.time)
+            for level, factors in zip(view.levels(), LEVELS, strict=True):
+                np.testing.assert_array_equal(level[...], npy2bdv.downsample(pixels, factors))
+            assert (
+                dataset.view(
+                    time=view.id.time, tile=str(view.id.setup // 2), channel=("488", "561")[view.id.setup % 2]
+                ).id
+                == view.id
+            )
+    assert sorted(each.name for each in folder.iterdir() if each.name[0] != "a") == [
+        "0.xml.merged",
+        "1.xml.merged",
+    ]
+    assert not (folder / "all.xml.moving").exists()
+
+
+@pytest.mark.parametrize("how", MOVED)
+def test_images_are_moved_into_one_container(how: str, tmp_path: Path) -> None:
+    paths = [record(tmp_path / f"{n}.xml", n, **MOVED[how]) for n in range(2)]
+    before = contents(tmp_path)
+    assert len(npy2bdv.merge(paths, tmp_path / "all.xml", along="tile", move=True, dry_run=True).sources) == 8
+    assert contents(tmp_path) == before
+    merged = npy2bdv.merge(paths, tmp_path / "all.xml", along="tile", move=True)
+    assert described(tmp_path / "all.xml") == merged.data
+    check_moved(tmp_path)
+    with npy2bdv.create(tmp_path / "all.xml", mode="a") as writer:
+        writer.write(pixels_of(1), setup=3, time=2)
+
+
+@pytest.mark.parametrize("how", MOVED)
+def test_a_move_that_stops_anywhere_is_finished(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rename and each file may be the last one before the process ends; merging again goes on."""
+    from npy2bdv import moving
+
+    steps = 0
+    for stop in range(1, 40):
+        folder = tmp_path / str(stop)
+        paths = [record(folder / f"{n}.xml", n, **MOVED[how]) for n in range(2)]
+        before = contents(folder)
+        count = 0
+
+        def counted(call: Any, stop: int = stop) -> Any:
+            def step(*given: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count == stop:
+                    raise KeyboardInterrupt
+                return call(*given)
+
+            return step
+
+        with monkeypatch.context() as patch:
+            for name in ("move", "replace_file", "remove_folder"):
+                patch.setattr(moving, name, counted(getattr(moving, name)))
+            try:
+                npy2bdv.merge(paths, folder / "all.xml", along="tile", move=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        steps += 1
+        if not (folder / "all.xml.moving").exists():
+            assert contents(folder) == before
+        else:
+            with pytest.raises(InvalidInputError, match="was interrupted"):
+                npy2bdv.merge(paths, folder / "all.xml", dry_run=True)
+        again = npy2bdv.merge(paths, folder / "all.xml", along="tile", move=True)
+        assert again.sources[ViewId(1, 3)] == (paths[1], ViewId(1, 1))
+        check_moved(folder)
+    assert steps >= 14
+
+
+def test_what_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hdf5 = [record(tmp_path / "h" / f"{n}.xml", n) for n in range(2)]
+    refused(hdf5, "need not be moved", along="tile", move=True)
+    paths = [record(tmp_path / "n" / f"{n}.xml", n, format="n5") for n in range(2)]
+    refused(paths, r"N5 names its images by fixed paths.* \(move=True\)", along="tile")
+    with npy2bdv.create(paths[0], mode="a") as writer:
+        writer.add_setup(shape=SHAPE, channel="new")
+        refused(paths, "is being written", InUseError, along="tile", move=True)
+    (tmp_path / "n" / "0.xml.merged").touch()
+    refused(
+        paths,
+        "already exists, where the XML of a recording is to be kept",
+        ExistsError,
+        along="tile",
+        move=True,
+    )
+    (tmp_path / "n" / "0.xml.merged").unlink()
+    (tmp_path / "n" / "all.n5").mkdir()
+    refused(paths, "images are moved into a new dataset", ExistsError, along="tile", move=True)
+    (tmp_path / "n" / "all.n5").rmdir()
+    whole = record(tmp_path / "z" / "a.xml", 1, channels=("488",), times=(0,), format="omezarr")
+    other = record(tmp_path / "z" / "b.xml", 2, channels=("488",), times=(0,), format="omezarr")
+    text = (
+        whole.read_text()
+        .replace('path="s0-t0.zarr"', 'path=""')
+        .replace(">a.ome.zarr<", ">a.ome.zarr/s0-t0.zarr<")
+    )
+    whole.write_text(text)
+    refused([whole, other], "is a part of another one", along="tile", move=True)
+
+
 # ------------------------------------------------------------------------------------------ the command
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote
 
 from npy2bdv import xml
+from npy2bdv.beside import PSFS, copy_group, groups_to_copy, seen_from
 from npy2bdv.errors import ExistsError, InvalidInputError, NotFoundError
 from npy2bdv.existing import refuse_unfinished, world_unit
 from npy2bdv.joining import ImageKind, Joined, Recording, join
@@ -24,7 +24,8 @@ from npy2bdv.model.spimdata import (
     ViewId,
     ZarrGroup,
 )
-from npy2bdv.storage import mark_as_group, open_container
+from npy2bdv.moving import Move, begin, check_can_move, finish, plan_path
+from npy2bdv.storage import folder_loader, folders_of, mark_as_group, open_container
 from npy2bdv.storage.hdf5 import Hdf5Container
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, move, replace_file, sync_folder
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from npy2bdv.storage.base import Container
 
 Along = Literal["time", "channel", "tile", "angle", "illumination"]
-
-_POINTS, _PSFS = "interestpoints.n5", "psf.n5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +83,7 @@ def merge(
     *,
     along: Along | None = None,
     labels: Sequence[str] | None = None,
+    move: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Merged:
@@ -96,7 +96,7 @@ def merge(
 
     HDF5: the new file holds links to the images (a partitioned dataset, as BigDataViewer writes them), by paths
     relative to it. OME-Zarr: the XML names the images where they lie; all must lie in the folder of the new XML, or
-    deeper. N5 has no such references.
+    deeper. N5 has no such references: its images can be moved only (`move`).
 
     Parameters
     ----------
@@ -110,6 +110,10 @@ def merge(
     labels
         What each recording is called then; by default its file name without ``.xml``. Where it has several tiles
         (channels ...) itself, their labels are added.
+    move
+        Move the images of N5 or OME-Zarr into a new container beside `out`, by renaming folders: nothing is copied, all
+        must lie on one volume. The recordings are gone then; their XMLs are kept as ``NAME.xml.merged``. After a crash
+        call it again with the same `out`: it finishes what was begun, which ``OUT.xml.moving`` tells.
     overwrite
         Replace a dataset of the name `out`; its XML is kept as ``NAME.xml~1``.
     dry_run
@@ -134,8 +138,12 @@ def merge(
     """
     if along is not None and along not in get_args(Along):
         raise InvalidInputError(f"along={along!r} is not known; there are {', '.join(get_args(Along))}")
-    paths = [find_xml(Path(each)).absolute() for each in recordings]
     out_xml = dataset_paths(out)[0].absolute()
+    if plan_path(out_xml).is_file():
+        if dry_run:
+            raise InvalidInputError(f"a merge was interrupted; merge again into {out_xml} to finish it")
+        return _finished(out_xml)
+    paths = [find_xml(Path(each)).absolute() for each in recordings]
     names = _labels(paths, labels, along)
     if not out_xml.parent.is_dir():
         raise NotFoundError(f"the folder {out_xml.parent} does not exist; create it first")
@@ -143,6 +151,8 @@ def merge(
     try:
         for path, name in zip(paths, names, strict=True):
             inputs.append(_opened(path, name, out_xml))
+        if move:
+            return _moved(inputs, out_xml, along, dry_run=dry_run)
         return _merged(inputs, out_xml, along, overwrite=overwrite, dry_run=dry_run)
     finally:
         for each in inputs:
@@ -187,12 +197,12 @@ def _opened(path_xml: Path, label: str, out_xml: Path) -> _Input:
         raise
 
     def from_out(text: str) -> str | None:
-        if (path_xml.parent / _PSFS / text).is_dir():  # a group, which is copied
+        if (path_xml.parent / PSFS / text).is_dir():  # a group, which is copied
             return None
         return (
             text
             if not text or Path(text).is_absolute()
-            else _relative(path_xml.parent / text, out_xml.parent)
+            else seen_from(path_xml.parent / text, out_xml.parent)
         )
 
     recording = Recording(
@@ -218,32 +228,26 @@ def _images(data: SpimData, container: Container) -> Iterator[tuple[int, ImageKi
             yield setup, ImageKind(dtype=dtype, factors=container.factors(setup), stored=stored)
 
 
-def _relative(path: Path, folder: Path) -> str:
-    """Return a path as seen from a folder.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are on different drives (Windows).
-    """
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:
-        raise InvalidInputError(
-            f"{path} is on another drive than {folder}, and cannot be referred to from there; choose a folder on the "
-            "drive of the recordings"
-        ) from None
-
-
-def _merged(
-    inputs: Sequence[_Input], out_xml: Path, along: str | None, *, overwrite: bool, dry_run: bool
-) -> Merged:
+def _check_formats(inputs: Sequence[_Input]) -> None:
     loaders = {each.loader.format: each for each in inputs}
     if len(loaders) > 1:
         told = ", ".join(f"{each.recording.path_xml.name} has {name}" for name, each in loaders.items())
         raise InvalidInputError(
             f"the recordings have their pixels in different formats ({told}); convert some first (npy2bdv.resave)"
         )
+    versions = {each.container.card.zarr_version: each for each in inputs}
+    if len(versions) > 1:
+        raise InvalidInputError(
+            "the recordings are in different versions of Zarr ("
+            + ", ".join(f"{each.recording.path_xml.name}: {version}" for version, each in versions.items())
+            + "); convert some first (npy2bdv.resave)"
+        )
+
+
+def _merged(
+    inputs: Sequence[_Input], out_xml: Path, along: str | None, *, overwrite: bool, dry_run: bool
+) -> Merged:
+    _check_formats(inputs)
     joined = join([each.recording for each in inputs], along)
     if isinstance(inputs[0].loader, Hdf5Loader):
         pixels: Path = out_xml.with_suffix(".h5")
@@ -252,11 +256,11 @@ def _merged(
         pixels, loader = _referring_loader(inputs, joined, out_xml)
     else:
         raise InvalidInputError(
-            "N5 names its images by fixed paths, so that a dataset cannot refer to those of others; convert the "
-            "recordings (npy2bdv.resave) to HDF5 or OME-Zarr"
+            "N5 names its images by fixed paths, so that a dataset cannot refer to those of others; move them "
+            "(move=True), or convert the recordings (npy2bdv.resave) to HDF5 or OME-Zarr"
         )
     data = replace(joined.data, loader=loader)
-    copies = [*_groups_to_copy(inputs, joined, out_xml.parent)]
+    copies = _copies(inputs, joined, out_xml.parent)
     is_new = isinstance(loader, Hdf5Loader)
     taken = [path for path in (out_xml, *([pixels] if is_new else [])) if path.exists()]
     if is_new and pixels in {each.pixels for each in inputs}:
@@ -283,13 +287,20 @@ def _merged(
         elif isinstance(loader, OmeZarrLoader):
             mark_as_group(pixels, loader.zarr_version or 2)
         for source, target, renamed in copies:
-            _copy_group(source, target, renamed)
+            copy_group(source, target, renamed)
         keep_backup(out_xml)
         replace_file(out_xml, text)
         sync_folder(out_xml.parent)
     finally:
         lock.release()
     return merged
+
+
+def _copies(
+    inputs: Sequence[_Input], joined: Joined, folder: Path
+) -> list[tuple[Path, Path, dict[str, str]]]:
+    homes = (each.folder for each in inputs)
+    return [*groups_to_copy(zip(homes, joined.numbering, strict=True), folder)]
 
 
 # ------------------------------------------------------------------------------------------------- HDF5
@@ -317,7 +328,7 @@ def _linking_loader(inputs: Sequence[_Input], joined: Joined, pixels: Path) -> H
             times_there, setups_there = [mapped[time] for time in times], [old[id_] for id_ in setups]
             partitions.append(
                 Partition(
-                    path=PathRef(text=_relative(path, pixels.parent)),
+                    path=PathRef(text=seen_from(path, pixels.parent)),
                     timepoints=tuple(new_times),
                     setups=tuple(new_setups),
                     timepoints_mapped=None if times_there == new_times else tuple(times_there),
@@ -353,13 +364,6 @@ def _write_master(inputs: Sequence[_Input], joined: Joined, pixels: Path) -> Non
 
 def _referring_loader(inputs: Sequence[_Input], joined: Joined, out_xml: Path) -> tuple[Path, OmeZarrLoader]:
     """Return the folder in which all images lie, and how the XML names them there."""
-    versions = {each.container.card.zarr_version: each for each in inputs}
-    if len(versions) > 1:
-        raise InvalidInputError(
-            "the recordings are in different versions of Zarr ("
-            + ", ".join(f"{each.recording.path_xml.name}: {version}" for version, each in versions.items())
-            + "); convert some first (npy2bdv.resave)"
-        )
     places = {each.pixels for each in inputs}
     root = next(iter(places)) if len(places) == 1 else Path(os.path.commonpath([*places]))
     if not root.is_relative_to(out_xml.parent):
@@ -374,16 +378,16 @@ def _referring_loader(inputs: Sequence[_Input], joined: Joined, out_xml: Path) -
         group = each.loader.groups.get(old)
         if group is None:
             continue
-        path = _relative(each.pixels / group.path, root)
+        path = seen_from(each.pixels / group.path, root)
         if "%" in path:
             raise InvalidInputError(
                 f"BigStitcher opens no image whose path holds a %: {path}; rename the folder"
             )
         indices = () if group.indices is None else group.indices
         groups[view] = ZarrGroup(path="" if path == "." else path, indices=indices)
-    version = next(iter(versions)) or 2
+    version = inputs[0].container.card.zarr_version or 2
     loader = OmeZarrLoader(
-        path=PathRef(text=quote(_relative(root, out_xml.parent))),
+        path=PathRef(text=quote(seen_from(root, out_xml.parent))),
         groups=groups,
         version="3.0" if version == 2 else "3.1",
         zarr_version=None if version == 2 else 3,
@@ -391,60 +395,93 @@ def _referring_loader(inputs: Sequence[_Input], joined: Joined, out_xml: Path) -
     return root, loader
 
 
-# ------------------------------------------------------------------- interest points, point spread functions
+# ----------------------------------------------------------------------------------------------- moving
 
 
-def _groups_to_copy(
-    inputs: Sequence[_Input], joined: Joined, folder: Path
-) -> Iterator[tuple[Path, Path, dict[str, str]]]:
-    """Iterate over the groups of small data that sections name: where they are, where to, keys of views in them.
+def _moved(inputs: Sequence[_Input], out_xml: Path, along: str | None, *, dry_run: bool) -> Merged:
+    """Move the images of all recordings into one container."""
+    _check_formats(inputs)
+    card = inputs[0].container.card
+    if card.name == "hdf5":
+        raise InvalidInputError(
+            "images in HDF5 need not be moved: leave move= out, and the new file links to them"
+        )
+    joined = join([each.recording for each in inputs], along)
+    pixels = out_xml.with_suffix(card.suffixes[0])
+    for path in (out_xml, pixels):
+        if path.exists():
+            raise ExistsError(
+                f"{path} already exists, and images are moved into a new dataset; choose another name"
+            )
+    retired = [(each.recording.path_xml, _retired(each.recording.path_xml)) for each in inputs]
+    for _, path in retired:
+        if path.exists():
+            raise ExistsError(
+                f"{path} already exists, where the XML of a recording is to be kept; move it away"
+            )
+    check_can_move([each.pixels for each in inputs], out_xml.parent)
+    folders: list[tuple[Path, Path]] = []
+    files: dict[Path, str] = {}
+    for view, (number, old) in sorted(joined.sources.items()):
+        each = inputs[number]
+        if not each.container.has(old):
+            continue
+        source, target, described = folders_of(each.container, old, view)
+        folders.append((each.pixels / source, pixels / target))
+        files.update((pixels / name, text) for name, text in described.items())
+    if len({source for source, _ in folders}) < len(folders):
+        raise InvalidInputError(
+            "one image holds several views; it cannot be moved to several places: convert it first"
+        )
+    loader = folder_loader(card, pixels, joined.sources)
+    data = replace(joined.data, loader=loader)
+    copies = _copies(inputs, joined, out_xml.parent)
+    sources = {
+        view: (inputs[number].recording.path_xml, old) for view, (number, old) in joined.sources.items()
+    }
+    merged = Merged(path_xml=out_xml, path_pixels=pixels, data=data, sources=sources)
+    if dry_run:
+        return merged
+    text = xml.serialise(data).decode()
+    with ExitStack() as stack:
+        for path in dict.fromkeys([pixels, *(each.pixels for each in inputs)]):
+            stack.callback(Lock(path).release)
+        for group, copy, renamed in copies:
+            copy_group(group, copy, renamed)
+        begin(
+            Move(
+                folders=tuple(folders),
+                files=tuple(files.items()),
+                xml=(out_xml, text),
+                retired=tuple(retired),
+                emptied=tuple(each.pixels for each in inputs),
+                notes={
+                    "pixels": pixels.name,
+                    "sources": [[*view, str(path), *old] for view, (path, old) in sources.items()],
+                },
+            )
+        )
+    return merged
 
-    Raises
-    ------
-    ExistsError
-        If there is another one of the name.
-    """
-    for each, ids in zip(inputs, joined.numbering, strict=True):
-        keys = {
-            f"{time},{setup}": f"{ids.times[time]},{ids.setups[setup]}"
-            for time in ids.times
-            for setup in ids.setups
-        }
-        for name in (_POINTS, _PSFS):
-            store = each.folder / name
-            for group in sorted(store.iterdir()) if store.is_dir() else ():
-                renamed = ids.group(group.name)
-                target = folder / name / renamed
-                if not group.is_dir() or (target == group and renamed == group.name):
-                    continue
-                if target.exists():
-                    raise ExistsError(
-                        f"{target} exists already, where {group} is to be copied; write the merged dataset into "
-                        "another folder"
-                    )
-                yield group, target, keys
+
+def _retired(path_xml: Path) -> Path:
+    return path_xml.with_name(f"{path_xml.name}.merged")
 
 
-def _copy_group(source: Path, target: Path, keys: dict[str, str]) -> None:
-    """Copy a group of an N5 container; correspondences name views, which have other ids now."""
-    store = target.parent
-    store.mkdir(exist_ok=True)
-    if not (store / "attributes.json").exists():
-        (store / "attributes.json").write_text('{"n5":"4.0.0"}', "utf-8")
-    part = target.with_name(f"{target.name}.npy2bdv-part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    for path in part.glob("*/correspondences/attributes.json"):
-        said = json.loads(path.read_text("utf-8"))
-        ids = said.get("idMap")
-        if isinstance(ids, dict):
-            said["idMap"] = {_renamed(key, keys): value for key, value in ids.items()}
-            path.write_text(json.dumps(said, separators=(",", ":")), "utf-8")
-    part.rename(target)
-
-
-def _renamed(key: str, keys: dict[str, str]) -> str:
-    """Return a key "time,setup,label" with the new ids."""
-    time, _, rest = key.partition(",")
-    setup, _, label = rest.partition(",")
-    return f"{keys.get(f'{time},{setup}', f'{time},{setup}')},{label}"
+def _finished(out_xml: Path) -> Merged:
+    """Finish a merge that was interrupted while images were moved."""
+    lock = Lock(out_xml)
+    try:
+        notes: Any = finish(out_xml)
+    finally:
+        lock.release()
+    sources = {
+        ViewId(time, setup): (Path(path), ViewId(old_time, old_setup))
+        for time, setup, path, old_time, old_setup in notes["sources"]
+    }
+    return Merged(
+        path_xml=out_xml,
+        path_pixels=out_xml.with_name(notes["pixels"]),
+        data=read_xml(out_xml),
+        sources=sources,
+    )

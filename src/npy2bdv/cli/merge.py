@@ -22,6 +22,7 @@ def merge(
     out: Annotated[Path, Parameter(name=("--out", "-o"))],
     along: Literal["time", "channel", "tile", "angle", "illumination"] | None = None,
     labels: str | None = None,
+    move: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -42,6 +43,9 @@ def merge(
         makes each recording another one, time puts their time points one after the other.
     labels
         What each recording is called along an attribute, as in "left,right"; by default its file name.
+    move
+        Move the images of N5 or OME-Zarr into a new container beside OUT, by renaming folders on one volume. The
+        recordings are gone then; their XMLs are kept as NAME.xml.merged. After a crash, call it again.
     overwrite
         Replace a dataset of the same name; its XML is kept as NAME.xml~1.
     dry_run
@@ -52,7 +56,9 @@ def merge(
     from npy2bdv.merge import merge as put_together
 
     names = None if labels is None else labels.split(",")
-    merged = put_together(recordings, out, along=along, labels=names, overwrite=overwrite, dry_run=dry_run)
+    merged = put_together(
+        recordings, out, along=along, labels=names, move=move, overwrite=overwrite, dry_run=dry_run
+    )
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     _show(console, merged, recordings)
     console.print(

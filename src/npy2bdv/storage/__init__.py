@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader
+from npy2bdv.model.spimdata import Hdf5Loader, N5Loader, OmeZarrLoader, PathRef
 from npy2bdv.storage import (
     codecs,
     files,
@@ -22,7 +23,7 @@ from npy2bdv.storage import (
 from npy2bdv.storage.base import ContainerAudit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Literal
 
@@ -164,6 +165,28 @@ def mend_container(loader: ImageLoader, path: Path, codes: set[str], data: SpimD
         n5audit.mend(files.FileStore(path), codes, setups, views)
     elif isinstance(loader, OmeZarrLoader):
         zarraudit.mend(path, codes, loader.groups)
+
+
+def folders_of(container: Container, view: ViewId, new: ViewId) -> tuple[str, str, dict[str, str]]:
+    """Return in which folder of a container the image of a view lies, where it lies under new ids, and files for these.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has no folder of its own, or none that can be moved.
+    """
+    if isinstance(container, n5.N5Container):
+        return n5.folders_of(container, view, new)
+    assert isinstance(container, omezarr.OmeZarrContainer)
+    return container.folders_of(view, new)
+
+
+def folder_loader(card: FormatCard, path: Path, views: Iterable[ViewId]) -> ImageLoader:
+    """Return how an XML beside it names a container of folders with the images of these views."""
+    place = PathRef(text=path.name)
+    if card.name == "n5":
+        return N5Loader(path=PathRef(text=quote(place.text)))
+    return omezarr.loader_of(place, views, card.zarr_version or 2)
 
 
 def mark_as_group(path: Path, zarr_version: int) -> None:

@@ -352,6 +352,19 @@ class N5Container(Handle):
         return sum(file.stat().st_size for file in self._store.files(key) if file.name != _ATTRIBUTES)
 
 
+def folders_of(container: N5Container, view: ViewId, new: ViewId) -> tuple[str, str, dict[str, str]]:
+    """Return the folder of a view, that under new ids, and the attributes of a container with such folders."""
+    said = read_attributes(FileStore(container.path), setup_key(view.setup))
+    return (
+        _view_key(view),
+        _view_key(new),
+        {
+            _ATTRIBUTES: json.dumps({"n5": _VERSION}, separators=(",", ":")),
+            f"{setup_key(new.setup)}/{_ATTRIBUTES}": json.dumps(said, separators=(",", ":")),
+        },
+    )
+
+
 def _compression(codec: Codec) -> dict[str, Any]:
     """Return how attributes name a codec (formats.md 3.3)."""
     if codec == RAW:

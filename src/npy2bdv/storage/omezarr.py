@@ -409,12 +409,26 @@ class OmeZarrContainer(Handle):
 
     def loader(self, path: PathRef, views: Iterable[ViewId]) -> OmeZarrLoader:
         """Return how an XML names the container, which lies at `path`, and the images of these views."""
-        return OmeZarrLoader(
-            path=replace(path, text=quote(path.text)),
-            groups={view: _own_group(view) for view in sorted(views)},
-            version="3.0" if self.card.zarr_version == 2 else "3.1",
-            zarr_version=None if self.card.zarr_version == 2 else 3,
-        )
+        return loader_of(path, views, self.card.zarr_version or 2)
+
+    def folders_of(self, view: ViewId, new: ViewId) -> tuple[str, str, dict[str, str]]:
+        """Return the group of a view, that under new ids, and the files of a container with such groups."""
+        group = self._group(view)
+        if (
+            not group.path
+            or any(group.indices or ())
+            or ".." in group.path
+            or group.path.startswith(("/", "\\"))
+        ):
+            raise InvalidInputError(
+                f"the image of time point {view.time} of setup {view.setup} in {self.path} is a part of another one "
+                f"({group.path or 'the container itself'}), and cannot be moved alone; convert it first "
+                "(npy2bdv.resave)"
+            )
+        files = {".zgroup": '{"zarr_format":2}'}
+        if self.card.zarr_version == 3:
+            files = {"zarr.json": '{"zarr_format":3,"node_type":"group","attributes":{}}'}
+        return group.path, _own_group(new).path, files
 
     def flush(self, *, sync: bool = False) -> None:
         """Nothing, since files are written whole; with `sync` wait until they are on the disk."""
@@ -437,6 +451,16 @@ class OmeZarrContainer(Handle):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._folder = ZarrFolder(self.path)
+
+
+def loader_of(path: PathRef, views: Iterable[ViewId], zarr_version: int) -> OmeZarrLoader:
+    """Return how an XML names a container of ours, which lies at `path`, and the images of these views."""
+    return OmeZarrLoader(
+        path=replace(path, text=quote(path.text)),
+        groups={view: _own_group(view) for view in sorted(views)},
+        version="3.0" if zarr_version == 2 else "3.1",
+        zarr_version=None if zarr_version == 2 else 3,
+    )
 
 
 def _own_group(view: ViewId) -> ZarrGroup:
