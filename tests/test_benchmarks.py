@@ -189,3 +189,13 @@ def test_edits_of_a_large_dataset() -> None:
     assert lines[0] == "600 views, of which one time point of 10 is missing"
     assert [line.split()[-1] for line in lines[1:]] == ["s"] * 10
     assert any(line.startswith("50 transforms, each view by its label ") for line in lines)
+
+
+def test_flushes() -> None:
+    done = run(BENCHMARKS / "redo.py", "--gb", 0.001, "--side", 64, "--views", 3, "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("stream")[0].strip() for line in done.stdout.splitlines()] == [
+        "HDF5 writes itself",
+        "file object",
+        "file object and record",
+    ]

@@ -357,3 +357,42 @@ def test_levels_that_were_being_added(tmp_path: Path, compression: str | None, s
     for time, stack in enumerate(stacks):
         check(path, stack, time=time)
         check(tmp_path / "a.xml", stack, time=time)
+
+
+@pytest.mark.parametrize("options", [{"format": "n5"}, {"zarr_version": 2}, {"zarr_version": 3}], ids=str)
+@pytest.mark.parametrize("left", ["nothing", "half"])
+def test_blocks_that_are_not_whole(tmp_path: Path, options: dict[str, Any], left: str) -> None:
+    """As a power cut may leave them: they are dropped, their planes are said to be damaged, the rest is as it was."""
+    stacks = [noise(seed=seed) for seed in range(2)]
+    with begin(tmp_path, "gzip", **options) as writer:
+        setup = writer.add_setup(shape=SHAPE)
+        writer.write(stacks[0], setup=setup)
+        view = writer.stream(setup=setup, time=1)
+        view.put(stacks[1][:18], 0)
+        writer.checkpoint()
+        copy = tmp_path / "killed"
+        copy.mkdir()
+        for path in tmp_path.glob("a.*"):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, copy / path.name)
+    pixels = next(path for path in copy.iterdir() if path.is_dir())
+    inside = {
+        "n5": "setup0/timepoint1/s0/0/0/2",
+        "2": "s0-t1.zarr/0/0/0/2/0/0",
+        "3": "s0-t1.zarr/0/c/0/0/2/0/0",
+    }
+    block = pixels / inside[str(options.get("zarr_version", "n5"))]
+    block.write_bytes(block.read_bytes()[: 0 if left == "nothing" else block.stat().st_size // 2])
+    (block.parent / f"{block.name}.1-2.npy2bdv-part").write_bytes(b"half of it")
+    found = {each.view: each for each in npy2bdv.recover(copy / "a.xml")}
+    assert found[ViewId(0, 0)].is_whole
+    damaged = found[ViewId(1, 0)]
+    assert damaged.damaged == ((8, 12),)
+    assert (damaged.planes, damaged.depth) == (14, 30)
+    assert not [*pixels.rglob("*npy2bdv-part")]
+    check(copy / "a.xml", stacks[0])
+    with npy2bdv.open(copy / "a.xml") as dataset:
+        pixels_now = dataset.view(time=1)[...]
+        for z in {*range(18)} - {*range(8, 12)}:
+            np.testing.assert_array_equal(pixels_now[z], stacks[1][z])
+        level = dataset.view(time=1).level(1)
+        np.testing.assert_array_equal(level[...], npy2bdv.downsample(pixels_now, LEVELS[1]))

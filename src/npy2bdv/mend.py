@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npy2bdv import xml
 from npy2bdv.engine import Engine
+from npy2bdv.errors import FormatError
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import ContainerLoader, OmeZarrLoader, SpimData, Timepoints, ViewId
 from npy2bdv.rows import runs
@@ -68,8 +70,14 @@ def mend(
     engine.explain = lambda error: (
         f"recovering failed: {why(error, container.path.parent)}; the journal is still there: run it again"
     )
+    empty = container.path.is_dir() and any(
+        not path.stat().st_size for path in container.path.rglob("*") if path.is_file()
+    )
     try:
-        found = tuple(_complete(view, recorded, container, engine) for view in sorted(recorded.depths))
+        found = tuple(
+            _complete(view, recorded, container, engine, check_blocks=empty)  # a power cut leaves empty files
+            for view in sorted(recorded.depths)
+        )
         engine.drain()
     finally:
         engine.close()
@@ -112,7 +120,9 @@ def _lost(view: ViewId, data: SpimData) -> RecoveredView:
     return RecoveredView(view=view, planes=0, depth=depth, missing=((0, depth),))
 
 
-def _complete(view: ViewId, recorded: Recorded, container: Container, engine: Engine) -> RecoveredView:
+def _complete(
+    view: ViewId, recorded: Recorded, container: Container, engine: Engine, *, check_blocks: bool
+) -> RecoveredView:
     """Write the planes that wait in the journal, and make the lower levels from what there is."""
     depth = recorded.depths[view]
     if not container.has(view):  # declared just before the kill
@@ -127,6 +137,13 @@ def _complete(view: ViewId, recorded: Recorded, container: Container, engine: En
         depth = full.shape[0]
     elif (size := size_of(view, recorded)) is not None:
         depth = size[0]
+    is_done = view in recorded.complete and recorded.levels_complete and not was_adding
+    if check_blocks or (container.path.is_dir() and not is_done):
+        for array in arrays:
+            lost = _drop_damaged(array)
+            if lost.any() and array is full:
+                recorded.lose(view, lost & recorded.there(view, depth))
+            is_done &= not lost.any()
     safe = recorded.there(view, depth)
     planes = {z: plane for (other, z), plane in recorded.planes.items() if other == view and z < depth}
     if full is not None and not full.in_place:  # what is said to wait in the journal must be there
@@ -137,7 +154,6 @@ def _complete(view: ViewId, recorded: Recorded, container: Container, engine: En
             else:
                 del planes[z]
         safe &= ~waiting
-    is_done = view in recorded.complete and recorded.levels_complete and not was_adding
     there = safe if full is None or is_done else safe | _with_pixels(full, ~safe)
     if full is not None and not is_done and there.any():
         shape = (None if view in recorded.open_ended else depth, *full.shape[1:])
@@ -163,6 +179,39 @@ def _complete(view: ViewId, recorded: Recorded, container: Container, engine: En
         unconfirmed=tuple(runs(there & ~safe & ~damaged)),
         damaged=tuple(runs(damaged)),
     )
+
+
+def _drop_damaged(array: LevelArray) -> NDArray[np.bool_]:
+    """Remove blocks that cannot be read, where each is a file of its own; return of which planes there were any.
+
+    A power cut may leave such; a kill does not.
+    """
+    lost = np.zeros(array.shape[0], bool)
+    z, y, x = (range(0, size, chunk) for size, chunk in zip(array.shape, array.chunk, strict=True))
+    for start in z:
+        row = slice(start, min(start + array.chunk[0], array.shape[0]))
+        if _can_be_read(array, (row, slice(None), slice(None))):
+            continue
+        for down, right in product(y, x):
+            box = (
+                row,
+                slice(down, min(down + array.chunk[1], array.shape[1])),
+                slice(right, min(right + array.chunk[2], array.shape[2])),
+            )
+            if not _can_be_read(array, box):
+                lost[row] = True
+                array.drop((start // array.chunk[0], down // array.chunk[1], right // array.chunk[2]))
+    return lost
+
+
+def _can_be_read(array: LevelArray, region: Region) -> bool:
+    whole = (slice(*part.indices(size)[:2]) for part, size in zip(region, array.shape, strict=True))
+    try:
+        z, y, x = whole
+        array.read((z, y, x))
+    except FormatError:
+        return False
+    return True
 
 
 def _add_levels(

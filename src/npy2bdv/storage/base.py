@@ -282,6 +282,10 @@ class LevelArray(LevelPixels, Protocol):
         """Return how the image lies on disk, as recovery needs it: a description, and offsets of chunks."""
         ...
 
+    def drop(self, place: Zyx) -> None:
+        """Remove a chunk that cannot be read, where it is a file of its own."""
+        ...
+
     @property
     def lies_in_common_file(self) -> bool:
         """Whether its chunks lie in the one file of the container, so that damage of that reaches them."""

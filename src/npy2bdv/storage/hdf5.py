@@ -635,6 +635,9 @@ class Hdf5Level:
             described["shape"] = self._cells.shape
             return described, np.array(self._offsets(), "<u8").tobytes()
 
+    def drop(self, place: Zyx) -> None:
+        """Nothing: chunks are no files here."""
+
     @property
     def lies_in_common_file(self) -> bool:
         """Whether its chunks lie in this file, and in no partition to which it links."""

@@ -533,6 +533,11 @@ class N5Level:
         described = {"path": self._key, "shape": self.shape, "chunk": self.chunk, "dtype": self.dtype.name}
         return described, b""
 
+    def drop(self, place: Zyx) -> None:
+        """Remove a block that cannot be read."""
+        z, y, x = place
+        self._container.put_block(f"{self._key}/{x}/{y}/{z}", b"")
+
     @property
     def lies_in_common_file(self) -> bool:
         """No: each block is a file of its own."""

@@ -155,6 +155,13 @@ class OmeZarrLevel:
         }
         return described, b""
 
+    def drop(self, place: Zyx) -> None:
+        """Remove the file of a chunk that cannot be read: a shard holds others, too."""
+        if self._layout.sharded:
+            z, y, x = (index // n for index, n in zip(place, self._layout.per_shard[-3:], strict=True))
+            place = z, y, x
+        self._files.remove(self._key(place))
+
     @property
     def lies_in_common_file(self) -> bool:
         """No: each block is a file of its own."""
