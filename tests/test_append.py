@@ -413,6 +413,8 @@ def test_a_recording_that_runs_or_was_interrupted(tmp_path: Path) -> None:
     writer.close()
     (tmp_path / "a.h5.journal").write_bytes(b"npy2bdv journal 1\n")
     refused(path, "was interrupted .* npy2bdv recover", FormatError)
+    (tmp_path / "a.h5.journal").rename(tmp_path / "a.h5.edit")
+    refused(path, "an edit of a.h5 was interrupted", FormatError)
 
 
 def test_levels_that_cannot_be_continued(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_one_may_be_replaced(tmp_path: Path) -> None:
     merged = npy2bdv.merge(paths, tmp_path / "all.xml", along="tile", overwrite=True)
     check_pixels(tmp_path / "all.xml", merged)
     assert len(described(tmp_path / "all.xml~1").setups) == 2
+    refused([tmp_path / "all.xml"], "holds images of", out="1.xml", overwrite=True)
     again = npy2bdv.merge(
         [tmp_path / "all.xml", record(tmp_path / "9.xml", 9)], tmp_path / "more.xml", along="tile"
     )
@@ -344,7 +345,7 @@ def test_arguments_that_cannot_be(tmp_path: Path) -> None:
     refused([paths[0], tmp_path / "gone.xml"], "there is no XML", NotFoundError)
     shutil.copy(paths[0], tmp_path / "other.xml")
     paths[0].unlink()
-    refused([tmp_path / "other.xml", paths[1]], "is the file of a recording", out="0.xml", along="tile")
+    refused([tmp_path / "other.xml", paths[1]], "holds images of", out="0.xml", along="tile")
 
 
 @pytest.mark.parametrize(
@@ -410,6 +411,7 @@ def test_recordings_that_run_or_were_interrupted(tmp_path: Path) -> None:
     a, b = (record(tmp_path / f"{n}.xml", n) for n in range(2))
     with npy2bdv.create(tmp_path / "c.xml") as writer:
         writer.write(pixels_of(0), setup=writer.add_setup(shape=SHAPE))
+        writer.checkpoint()  # nothing more comes
         refused([a, tmp_path / "c.xml"], "is being written", InUseError, along="tile")
     (tmp_path / "1.h5.journal").touch()
     refused([a, b], "was interrupted", FormatError, along="tile")

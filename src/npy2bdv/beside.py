@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npy2bdv.errors import ExistsError, InvalidInputError
+from npy2bdv.storage.files import PART
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,7 +83,7 @@ def copy_group(source: Path, target: Path, keys: dict[str, str]) -> None:
     store.mkdir(exist_ok=True)
     if not (store / "attributes.json").exists():
         (store / "attributes.json").write_text('{"n5":"4.0.0"}', "utf-8")
-    part = target.with_name(f"{target.name}.npy2bdv-part")
+    part = target.with_name(target.name + PART)
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source, part)
     for path in part.glob("*/correspondences/attributes.json"):

@@ -218,12 +218,23 @@ def refuse_unfinished(pixels: Path, *, locked: bool = False) -> None:
     FormatError
         If one did, and was ended.
     """
+    _refuse_half_edited(pixels)
     if journal_path(pixels).exists():
         if not locked:
             Lock(pixels).release()
         raise FormatError(
             f"the recording of {pixels.name} was interrupted (there is {journal_path(pixels).name}); bring it into "
             f"order first: npy2bdv recover {pixels}"
+        )
+
+
+def _refuse_half_edited(pixels: Path) -> None:
+    """Refuse pixels whose edit was interrupted; its record lies beside them."""
+    record = pixels.with_name(f"{pixels.name}.edit")
+    if record.exists():
+        raise FormatError(
+            f"an edit of {pixels.name} was interrupted (there is {record.name}); bring it into order first: "
+            f"npy2bdv recover {pixels}"
         )
 
 

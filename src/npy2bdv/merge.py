@@ -26,6 +26,7 @@ from npy2bdv.model.spimdata import (
 )
 from npy2bdv.moving import Move, begin, check_can_move, finish, plan_path
 from npy2bdv.storage import folder_loader, folders_of, mark_as_group, open_container
+from npy2bdv.storage.files import PART
 from npy2bdv.storage.hdf5 import Hdf5Container
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.save import keep_backup, move, replace_file, sync_folder
@@ -320,6 +321,10 @@ def _linking_loader(inputs: Sequence[_Input], joined: Joined, pixels: Path) -> H
         )
         for part in found:
             path = each.pixels.parent / part.path.text
+            if path.absolute() == pixels:
+                raise InvalidInputError(
+                    f"{pixels} holds images of {each.recording.path_xml}; give the merged dataset another name"
+                )
             times = [time for time in part.timepoints if time in ids.times]
             setups = [setup for setup in part.setups if setup in ids.setups]
             mapped = dict(zip(part.timepoints, part.timepoints_mapped or part.timepoints, strict=False))
@@ -340,7 +345,7 @@ def _linking_loader(inputs: Sequence[_Input], joined: Joined, pixels: Path) -> H
 
 def _write_master(inputs: Sequence[_Input], joined: Joined, pixels: Path) -> None:
     """Write the file of links under another name, then give it its own."""
-    part = pixels.with_name(f"{pixels.name}.merging.npy2bdv-part")
+    part = pixels.with_name(f"{pixels.name}.merging{PART}")
     part.unlink(missing_ok=True)
     try:
         with Hdf5Container(part, "x") as master:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npy2bdv.errors import InUseError, InvalidInputError, NotFoundError, WriteError
+from npy2bdv.errors import InUseError, InvalidInputError, NotFoundError
 from npy2bdv.existing import refuse_unfinished
 from npy2bdv.location import pixel_path, read_xml, suffix_of
 from npy2bdv.model.spimdata import Hdf5Loader
+from npy2bdv.storage.disk import bytes_on_disk, check_room
+from npy2bdv.storage.files import PART
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.packing import check_alike, copy_packed, is_held, stored_bytes
 from npy2bdv.storage.save import move, sync_folder
@@ -18,8 +20,6 @@ from npy2bdv.storage.save import move, sync_folder
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-
-_PART = ".npy2bdv-part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def repack(path: str | os.PathLike[str], *, progress: Callable[[int, int], None]
     """
     pixels = _pixels_of(Path(path)).absolute()
     lock = Lock(pixels)
-    copy = pixels.with_name(f"{pixels.name}.packed{_PART}")
+    copy = pixels.with_name(f"{pixels.name}.packed{PART}")
     try:
         refuse_unfinished(pixels, locked=True)
         copy.unlink(missing_ok=True)  # of a repack that was killed
@@ -85,14 +85,9 @@ def repack(path: str | os.PathLike[str], *, progress: Callable[[int, int], None]
                 f"{pixels} is open in another program, or in this one; close it there (Fiji: close the window of "
                 "BigDataViewer), then repack it"
             )
-        before = _bytes_on_disk(pixels)
+        before = bytes_on_disk(pixels)
         needed = stored_bytes(pixels)
-        free = shutil.disk_usage(pixels.parent).free
-        if free < needed:
-            raise WriteError(
-                f"a copy of {pixels.name} takes {needed / 1e9:.3g} GB until it has been checked, and "
-                f"{free / 1e9:.3g} GB are free in {pixels.parent}: make room"
-            )
+        check_room(pixels.parent, needed, f"a copy of {pixels.name}, until it has been checked,")
         done = 0
 
         def show(nbytes: int) -> None:
@@ -103,7 +98,7 @@ def repack(path: str | os.PathLike[str], *, progress: Callable[[int, int], None]
 
         copy_packed(pixels, copy, show)
         check_alike(pixels, copy, show)
-        after = _bytes_on_disk(copy)
+        after = bytes_on_disk(copy)
         if after >= before:
             return Repacked(path=pixels, bytes_before=before, bytes_after=before)
         shutil.copymode(pixels, copy)
@@ -139,9 +134,3 @@ def _pixels_of(path: Path) -> Path:
     raise InvalidInputError(
         f"{pixels.name} is no HDF5 file; only these hold space that nothing uses (N5 and OME-Zarr give it back at once)"
     )
-
-
-def _bytes_on_disk(path: Path) -> int:
-    about = path.stat()
-    blocks: int | None = getattr(about, "st_blocks", None)  # Windows has none
-    return about.st_size if blocks is None else min(about.st_size, 512 * blocks)
