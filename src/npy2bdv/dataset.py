@@ -21,6 +21,7 @@ from npy2bdv.location import find_xml, open_pixels, read_xml, why_not_read
 from npy2bdv.model.box import Box
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
 from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.storage.pending import pending
 from npy2bdv.view import Level, View
 
 if TYPE_CHECKING:
@@ -127,16 +128,32 @@ class Dataset(Handle):
 
     @property
     def unfinished(self) -> str:
-        """What is to be said of a recording that goes on or was interrupted; empty where it was closed."""
-        if self._container is None or not journal_path(self._container.path).is_file():
+        """What is to be said of a recording or an edit that goes on or was interrupted; empty where there is none."""
+        if self._container is None:
             return ""
+        pixels = self._container.path
+        recorded, edited = journal_path(pixels).is_file(), pending(pixels)
+        if not recorded and not edited:
+            return ""
+        mend = f"npy2bdv recover {self.path}"
         try:
-            Lock(self._container.path).release()
+            Lock(pixels).release()
         except InUseError:
-            return "is being recorded; its last planes and levels are still to come"
+            if recorded:
+                return "is being recorded; its last planes and levels are still to come"
+            return "is being edited; it is read as it was before, and has to be opened again afterwards"
         except WriteError:  # nothing can be locked in a folder that is read only
-            return f"is being recorded, or its recording was interrupted: npy2bdv recover {self.path}"
-        return f"its recording was interrupted; to mend it: npy2bdv recover {self.path}"
+            if recorded:
+                return f"is being recorded, or its recording was interrupted: {mend}"
+            return f"is being edited, or an edit was interrupted: {mend}"
+        if recorded:
+            return f"its recording was interrupted; to mend it: {mend}"
+        if edited == "begun":
+            return f"an edit was interrupted before it happened, and all is as it was; to remove what it left: {mend}"
+        return (
+            "an edit was interrupted after it happened and before all of it was carried out: pixels, sizes and "
+            f"transforms may not belong together until it is finished: {mend}"
+        )
 
     # -- what is in it -----------------------------------------------------------------------------------
 

@@ -286,6 +286,11 @@ def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
     return places[0]
 
 
+def points_folder(path_xml: Path, data: SpimData) -> Path:
+    """Return where BigStitcher keeps interest points (formats.md 1.11); whether there are any is not looked at."""
+    return _place(path_xml, data, ["interestpoints.n5"])
+
+
 def is_absolute(text: str) -> bool:
     """Tell whether a path of an XML is absolute on any system, or a URI."""
     return text.startswith(("/", "\\")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text) is not None

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from npy2bdv import xml
 from npy2bdv.errors import BdvError, ExistsError, FormatError, InvalidInputError, NotFoundError
-from npy2bdv.location import suffix_of
+from npy2bdv.location import find_xml, pixel_path, read_xml, suffix_of
 from npy2bdv.mend import RecoveredView, mend
 from npy2bdv.model.spimdata import (
     ContainerLoader,
@@ -29,6 +29,7 @@ from npy2bdv.storage.files import PART
 from npy2bdv.storage.flushes import complete_flush, pending_flush
 from npy2bdv.storage.hdf5 import Hdf5Container
 from npy2bdv.storage.journal import Lock, journal_path, redo_path, remove_leftovers
+from npy2bdv.storage.pending import finish_or_undo, pending
 from npy2bdv.storage.recorded import Recorded
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.storage.soundness import can_be_walked, what_is_damaged
@@ -56,12 +57,16 @@ class Recovery(Sequence[RecoveredView]):
         The dataset: where it was, or beside it, as `recover` says.
     damage
         What was wrong with the pixel file, so that a new one was made; None if it was mended as it lies.
+    edit
+        What became of an edit of pixels that was interrupted: "finished" if it had happened, else "undone". Then
+        there was no recording to be mended, and no views are listed.
     """
 
     views: tuple[RecoveredView, ...]
     path_xml: Path
     path_pixels: Path
     damage: str | None = None
+    edit: Literal["", "finished", "undone"] = ""
 
     @overload
     def __getitem__(self, index: int) -> RecoveredView: ...
@@ -79,7 +84,7 @@ class Recovery(Sequence[RecoveredView]):
 
 
 def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Recovery:
-    """Bring an interrupted recording into order.
+    """Bring an interrupted recording into order, or an interrupted edit of pixels.
 
     Planes that the journal holds are written where they belong, all levels are made complete, the XML is written
     under its final name, and the journal is removed: in place, for nothing need be copied. Where the pixel file is
@@ -114,6 +119,9 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
     """
     pixels = _pixels_of(Path(path)).absolute()
     if not journal_path(pixels).is_file():
+        edited = _edited_pixels(Path(path))
+        if edited is not None:
+            return _after_edit(edited, Path(path))
         raise NotFoundError(
             f"there is no journal {journal_path(pixels).name} beside {pixels}: it was closed cleanly, or not "
             "recorded by npy2bdv 2; open it as it is"
@@ -273,6 +281,26 @@ def _damage_of_folder(pixels: Path) -> str | None:
     if pixels.is_dir():
         return None
     raise NotFoundError(f"the pixels {pixels} are not there; only their journal is left")
+
+
+def _edited_pixels(path: Path) -> Path | None:
+    """Return the pixels beside which an edit has left its record."""
+    try:
+        path_xml = find_xml(path)
+        pixels = pixel_path(path_xml, read_xml(path_xml))
+    except (FormatError, NotFoundError, InvalidInputError):
+        return None
+    return pixels if pending(pixels) else None
+
+
+def _after_edit(pixels: Path, path: Path) -> Recovery:
+    """Finish an edit that had happened, undo one that had not."""
+    lock = Lock(pixels)
+    try:
+        done = finish_or_undo(pixels)
+    finally:
+        lock.release()
+    return Recovery(views=(), path_xml=find_xml(path), path_pixels=pixels, edit=done)
 
 
 def _pixels_of(path: Path) -> Path:

@@ -61,8 +61,16 @@ def recover(
     if as_json:
         sys.stdout.write(json.dumps(_as_dict(found), indent=1) + "\n")
         return status
-    data = read_xml(found.path_xml)
     console = Console(highlight=False, markup=False, emoji=False)
+    if found.edit:
+        console.print(
+            f"An edit of {recording} was interrupted. It had happened, and has been finished."
+            if found.edit == "finished"
+            else f"An edit of {recording} was interrupted. It had not happened, and has been undone: all is as it was.",
+            soft_wrap=True,
+        )
+        return status
+    data = read_xml(found.path_xml)
     _show(console, data, found.views)
     if found.damage is not None:
         console.print(
@@ -98,7 +106,7 @@ def _as_dict(found: Recovery) -> dict[str, Any]:
         for each in found
     ]
     files = {"xml": str(found.path_xml), "pixels": str(found.path_pixels), "damage": found.damage}
-    return {**files, "views": views}
+    return {**files, "edit": found.edit, "views": views}
 
 
 def _show(console: Console, data: SpimData, views: Sequence[RecoveredView]) -> None:

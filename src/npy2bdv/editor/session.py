@@ -7,7 +7,7 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from npy2bdv import xml
 from npy2bdv.editor.selection import Selector
@@ -25,6 +25,7 @@ from npy2bdv.location import find_xml, pixel_path, read_bytes
 from npy2bdv.model.spimdata import SpimData
 from npy2bdv.storage import READABLE
 from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.storage.pending import finish_or_undo
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class Commit:
     before: SpimData
     after: SpimData
     text: bytes
+
+
+@runtime_checkable
+class Sealing(Protocol):
+    """A work that brings the XML to the disk itself, in one act with what it has prepared: they belong together."""
+
+    def seal(self, commit: Commit, *, backup: bool) -> None:
+        """Let everything that was prepared have happened; from then on `finish` cannot be in vain, only late."""
+        ...
 
 
 class Work(Protocol):
@@ -141,6 +151,9 @@ class Session(Handle):
         pixels = self._pixel_path()
         self._lock = Lock(self._own_pixels() or self.path, "edited")
         try:
+            own = self._own_pixels()
+            if own is not None and (done := finish_or_undo(own)):
+                logger.warning("%s: an earlier edit was interrupted; it has been %s", self.path, done)
             self._read()  # somebody may have been faster
             self._check_newest()
             if pixels is not None and journal_path(pixels).is_file():
@@ -287,7 +300,13 @@ class Session(Handle):
             for work in self._works.values():
                 begun.append(work)
                 work.prepare(commit)
-            self._save(commit.text)
+            sealing = next((work for work in begun if isinstance(work, Sealing)), None)
+            if sealing is None:
+                self._save(commit.text)
+            else:
+                self._check_unchanged()  # pixels take their time
+                sealing.seal(commit, backup=not self._backed_up)
+                self._backed_up = True
         except BaseException:
             for work in reversed(begun):
                 work.undo()

@@ -1,4 +1,4 @@
-"""`BdvEditor`: read views, read and append transforms."""
+"""`BdvEditor`: read and crop views, read and append transforms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from npy2bdv.npy2bdv.base import BdvBase, matrix_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class BdvEditor(BdvBase):
-    """Read views of a dataset, read and append transforms.
+    """Read and crop views of a dataset, read and append transforms.
 
     Views are found by the ids of their attributes in the XML, time points by their ids.
 
@@ -204,6 +204,63 @@ class BdvEditor(BdvBase):
         view = self._view(time, illumination, channel, tile, angle).id
         with self._editing() as editor:
             editor.insert_transform(m_affine, name=name_affine, view=view)
+
+    def crop_view(
+        self,
+        bbox_xyz: Sequence[tuple[int | None, int | None] | None] = ((1, -1), (1, -1), None),
+        illumination: int = 0,
+        channel: int = 0,
+        tile: int = 0,
+        angle: int = 0,
+        ilevel: int | None = None,
+        keep_position: bool = True,
+    ) -> None:
+        """Crop a view at all time points, and write that at once: pixels of all levels, and the XML.
+
+        Levels are made again from the cropped full resolution. Time points without the view are passed over. The
+        XML as it was is kept as ``NAME.xml~1``; the space of the old images is given back by `npy2bdv.repack`.
+
+        Parameters
+        ----------
+        bbox_xyz
+            For each axis (x, y, z) None (all of it), or (start, stop) in pixels, the end left out; each may be None,
+            or negative, which counts from the end.
+        illumination, channel, tile, angle
+            Ids, as the XML has them.
+        ilevel
+            None or 0. A single level of the others cannot be cropped: it would no longer show what the first shows.
+        keep_position
+            Let the image stay where it is in the world, by a transform that is applied first. Without, its first
+            pixel comes to lie where that of the whole image was, as with npy2bdv 1.x.
+
+        Raises
+        ------
+        ReadOnlyError
+            In mode "r".
+        InvalidInputError
+            If the box keeps nothing, reaches beyond the image, or another level is asked for.
+        OutOfRangeError
+            If there is no such attribute id.
+        MissingKeyError
+            If no setup has these attributes, or it has no pixels.
+        WriteError
+            If the disk has no room. Nothing has changed then.
+        """
+        setup = self._setup(illumination, channel, tile, angle)
+        if self.mode == "r":
+            raise ReadOnlyError(f"{self.filename_xml} is open in mode 'r', read only; open it with mode='r+'")
+        if ilevel not in (None, 0):
+            raise InvalidInputError(
+                f"ilevel={ilevel!r}: one level alone is not cropped, since all levels show the same image; leave "
+                "ilevel out, and all of them are made again from the cropped full resolution"
+            )
+        boxes = tuple(bbox_xyz) if isinstance(bbox_xyz, (tuple, list)) else ()
+        if len(boxes) != 3:
+            raise InvalidInputError(
+                f"bbox_xyz holds three ranges (x, y, z), each None or (start, stop); found {bbox_xyz!r}"
+            )
+        with self._editing(pixels=True) as editor:
+            editor.crop(zyx=boxes[::-1], setup=setup.id, keep_position=keep_position)
 
     @contextmanager
     def _editing(self, *, pixels: bool = False) -> Iterator[Editor]:

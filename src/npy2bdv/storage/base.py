@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.findings import Finding
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
     from npy2bdv.model.spimdata import ImageLoader, PathRef, Triple, ViewId
+    from npy2bdv.storage.pending import Change
 
 Payload = bytes | memoryview
 """One chunk as it lies on disk."""
@@ -393,6 +394,30 @@ class Container(Pixels, Protocol):
 
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep with a view which planes (start, stop) never came."""
+        ...
+
+    def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
+        """Return which planes (start, stop) of a view never came, as `note_missing_planes` kept it."""
+        ...
+
+    def why_fixed(self, view: ViewId) -> str:
+        """Say why the images of a view cannot be replaced or removed; empty where they can."""
+        ...
+
+    def beside(self, views: Iterable[ViewId]) -> tuple[Path, ...]:
+        """Return the files and folders of their own that images get which are declared as these views."""
+        ...
+
+    def exchange(self, view: ViewId, by: ViewId | None) -> Change:
+        """Give a view the images that were declared as another one (None: none), in place of its own.
+
+        Where they lie in folders nothing happens yet: what is to happen is returned. Files that are changed all
+        at once (`storage.redo`) are changed.
+        """
+        ...
+
+    def exchange_setup(self, setup: int, by: int | None) -> Change:
+        """Describe a setup as another one is described (None: not at all); as `exchange`, and after it."""
         ...
 
     def complete(self, view: ViewId) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from npy2bdv.storage.redo import RedoFile
+
 Patch = tuple[int, bytes]
 """Bytes, and where in the file they go."""
 
@@ -276,7 +278,7 @@ def complete_flush(path: Path, pending: tuple[list[Patch], int]) -> None:
         os.fsync(file.fileno())
 
 
-def open_file(medium: FlushedFile, mode: Literal["r+", "x"]) -> h5py.File:
+def open_file(medium: FlushedFile | RedoFile, mode: Literal["r+", "x"]) -> h5py.File:
     """Open a file of HDF5's earliest format through a file object.
 
     By h5py's lower layer, so that HDF5 knows the name of the file, from which links to other files are resolved.

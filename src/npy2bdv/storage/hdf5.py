@@ -24,6 +24,7 @@ from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, pla
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
 from npy2bdv.storage.flushes import FlushedFile, open_file
+from npy2bdv.storage.pending import Change
 from npy2bdv.storage.recorded import NOWHERE
 from npy2bdv.storage.truncated import what_is_whole
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
     from npy2bdv.model.spimdata import PathRef
     from npy2bdv.storage.fence import Fence
+    from npy2bdv.storage.redo import RedoFile
 
 PIXEL_TYPES = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
@@ -98,13 +100,20 @@ class Hdf5Container(Handle):
     card = CARD
 
     def __init__(
-        self, path: Path, mode: Literal["r", "r+", "x"] = "r", *, fence: Fence | None = None
+        self,
+        path: Path,
+        mode: Literal["r", "r+", "x"] = "r",
+        *,
+        fence: Fence | None = None,
+        through: RedoFile | None = None,
     ) -> None:
         self.path = path
         self._mode = mode
         self._fence = fence
+        self._through = through
+        """What stands between HDF5 and the file, where it is changed all at once."""
         self._closed = False
-        self._medium: FlushedFile | None = None
+        self._medium: FlushedFile | RedoFile | None = None
         """The file under HDF5, where it is written."""
         self._early = False
         """Whether uncompressed images may get all their space at once, without taking it on disk."""
@@ -150,7 +159,7 @@ class Hdf5Container(Handle):
     def _opened_for_writing(self, mode: Literal["r+", "x"]) -> h5py.File:
         if mode == "r+" and not self.path.stat().st_size:
             raise OSError("it is empty")  # HDF5 would begin a new file in it
-        medium = FlushedFile(self.path, mode)
+        medium = FlushedFile(self.path, mode) if self._through is None else self._through
         try:
             file = open_file(medium, mode)
             try:
@@ -185,6 +194,7 @@ class Hdf5Container(Handle):
         fresh: dict[str, Any] = {"_factors": {}, "_levels": OrderedDict(), "_described": {}, "_handle": None}
         fresh |= {"_times": set(), "_declared": None, "_space": _Space(reused=True)}
         kept = {"path": self.path, "_closed": self._closed, "_fence": self._fence, "_medium": None}
+        kept["_through"] = None
         return {**kept, "_mode": "r", "_early": False, **fresh}
 
     # ------------------------------------------------------------------------------------------ reading
@@ -360,6 +370,54 @@ class Hdf5Container(Handle):
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
 
+    def why_fixed(self, view: ViewId) -> str:
+        """Say why the images of a view cannot be replaced or removed; empty where they can."""
+        return ""
+
+    def beside(self, views: Iterable[ViewId]) -> tuple[Path, ...]:
+        """Nothing lies beside the file."""
+        return ()
+
+    def exchange(self, view: ViewId, by: ViewId | None) -> Change:
+        """Give a view the images that were declared as another one, or none; what else lies with it stays."""
+        if by is None:
+            if _view_path(view) in self.file:
+                del self.file[_view_path(view)]
+            return Change()
+        new = self.file[_view_path(by)]
+        old = self.file.require_group(_view_path(view))
+        for level in [*old]:
+            if level.isdecimal() and level not in new:
+                del old[level]
+        for level in new:
+            group = old.require_group(level)
+            if "cells" in group:
+                del group["cells"]
+            self.file.move(f"{new.name}/{level}/cells", f"{group.name}/cells")
+        self.note_missing_planes(view, list(self.missing_planes(by)))
+        del self.file[_view_path(by)]
+        return Change()
+
+    def exchange_setup(self, setup: int, by: int | None) -> Change:
+        """Describe the levels of a setup as those of another one are described, or not at all."""
+        self._factors.pop(setup, None)
+        self._described.clear()
+        if by is None:
+            if setup_path(setup) in self.file:
+                del self.file[setup_path(setup)]
+            return Change()
+        new = self.file[setup_path(by)]
+        old = self.file.require_group(setup_path(setup))
+        for name in ("resolutions", "subdivisions"):
+            if name in old:
+                del old[name]
+            self.file.move(f"{new.name}/{name}", f"{old.name}/{name}")
+        old.attrs.pop("dataType", None)
+        if "dataType" in new.attrs:
+            old.attrs["dataType"] = new.attrs["dataType"]
+        del self.file[setup_path(by)]
+        return Change()
+
     def loader(self, path: PathRef, views: Iterable[ViewId]) -> Hdf5Loader:
         """Return how an XML names the file."""
         return Hdf5Loader(path=path)
@@ -457,7 +515,8 @@ class Hdf5Container(Handle):
             with medium.flushing():
                 handle.close()
         finally:
-            medium.close()
+            if medium is not self._through:  # who handed that over closes it
+                medium.close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -527,7 +586,7 @@ class _Space:
     """The space of a file: whether images may get some that others had, where it holds their pixels."""
 
     reused: bool
-    medium: FlushedFile | None = None
+    medium: FlushedFile | RedoFile | None = None
 
     def check(self) -> None:
         """Raise an error of the disk that HDF5 has not been told of."""

@@ -27,6 +27,7 @@ from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
 from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
 from npy2bdv.storage.files import FileStore, is_real_folder, names_in
+from npy2bdv.storage.pending import Change, NewFile
 from npy2bdv.storage.tensors import open_array, tensorstore
 
 if TYPE_CHECKING:
@@ -312,6 +313,39 @@ class N5Container(Handle):
 
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
+
+    def why_fixed(self, view: ViewId) -> str:
+        """Say why the images of a view cannot be replaced or removed; empty where they can."""
+        return ""
+
+    def beside(self, views: Iterable[ViewId]) -> tuple[Path, ...]:
+        """Return where images will lie that are declared as these views."""
+        return tuple(self.path / setup_key(setup) for setup in sorted({view.setup for view in views}))
+
+    def exchange(self, view: ViewId, by: ViewId | None) -> Change:
+        """Return what gives a view the images that were declared as another one, or none.
+
+        What other programs noted at its time point stays.
+        """
+        target, cache = self.path / _view_key(view), self.path / _CACHE
+        if by is None:
+            return Change(removed=(target, cache))
+        old = read_attributes(self._store, _view_key(view))
+        old.pop("npy2bdv_missing_planes", None)
+        self.describe(_view_key(by), old | read_attributes(self._store, _view_key(by)))
+        return Change(swaps=((self.path / _view_key(by), target),), removed=(cache,))
+
+    def exchange_setup(self, setup: int, by: int | None) -> Change:
+        """Return what describes the levels of a setup as those of another one are described, or not at all."""
+        if by is None:
+            return Change(removed=(self.path / setup_key(setup),))
+        said = read_attributes(self._store, setup_key(setup)) | read_attributes(self._store, setup_key(by))
+        # BigStitcher repeats here what the first level says (formats.md 3.1)
+        views = (view for view in self.views() if view.setup == by)
+        first = read_attributes(self._store, level_key(next(views), 0))
+        said |= {name: first[name] for name in ("dimensions", "blockSize", "compression") if name in said}
+        path = self.path / setup_key(setup) / _ATTRIBUTES
+        return Change(files=(NewFile(path=path, content=json.dumps(said, separators=(",", ":")).encode()),))
 
     def loader(self, path: PathRef, views: Iterable[ViewId]) -> N5Loader:
         """Return how an XML names the container: by a percent-encoded URI (formats.md 1.3)."""

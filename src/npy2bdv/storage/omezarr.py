@@ -27,6 +27,7 @@ from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote, plane_runs
 from npy2bdv.storage.files import is_real_folder, names_in
+from npy2bdv.storage.pending import Change
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
 from npy2bdv.storage.zarrlevel import OmeZarrLevel
@@ -391,6 +392,41 @@ class OmeZarrContainer(Handle):
         """Return which planes (start, stop) never came."""
         ours = (self._folder.attributes(self._group(view).path) or {}).get("npy2bdv")
         return plane_runs(ours.get("missing_planes", ())) if isinstance(ours, dict) else ()
+
+    def why_fixed(self, view: ViewId) -> str:
+        """Say why the image of a view cannot be replaced or removed; empty where it can."""
+        group = self._group(view)
+        if group.path in ("", "."):
+            return "the container is itself the image, so that nothing can be written beside it"
+        others = [other for other, each in self._groups.items() if each.path == group.path and other != view]
+        if others:
+            return f"{group.path} holds more than this view (time point {others[0].time}, setup {others[0].setup}, too)"
+        return "" if ".." not in group.path else f"its image lies elsewhere, at {group.path}"
+
+    def beside(self, views: Iterable[ViewId]) -> tuple[Path, ...]:
+        """Return where images will lie that are declared as these views."""
+        return tuple(self.path / _own_group(view).path for view in sorted(views))
+
+    def exchange(self, view: ViewId, by: ViewId | None) -> Change:
+        """Return what gives a view the image that was declared as another one, or none.
+
+        What other programs noted in its attributes stays.
+        """
+        target = self.path / self._group(view).path
+        if by is None:
+            return Change(removed=(target,))
+        new, old = self._group(by).path, self._folder.attributes(self._group(view).path) or {}
+        ours = self._folder.attributes(new) or {}
+        kept = {
+            key: value for key, value in old.items() if key not in ("multiscales", "omero", "ome", "npy2bdv")
+        }
+        if kept:
+            self._folder.put_group(new, {**kept, **ours}, self.card.zarr_version or 2)
+        return Change(swaps=((self.path / new, target),))
+
+    def exchange_setup(self, setup: int, by: int | None) -> Change:
+        """Nothing: each image describes itself."""
+        return Change()
 
     def complete(self, view: ViewId) -> None:
         """Set the contrast with which viewers show the image, from the middle of its coarsest level."""
