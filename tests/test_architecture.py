@@ -152,7 +152,6 @@ LIBRARIES = {
 EVERYWHERE = {"numpy"}
 
 LONG_FILES = {
-    "storage/omezarr.py": "the only file that knows where images of views lie, reading and writing",
     "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
     "storage/hdf5.py": "the only file that knows the layout, reading and writing",
     "storage/omezarr.py": "the only file that knows the layout, reading and writing",
