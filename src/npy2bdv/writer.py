@@ -363,6 +363,8 @@ class DatasetWriter(Draft, Handle):
             self._safety.replacing(view)
         self._note_earlier()
         note = self.image_note(view.setup)
+        if self.existing is not None and not self.container.has(view):
+            self._safety.forgot(view)  # a kill before it is noted would leave images that nobody knows of
         arrays = self.container.declare(view, known.pyramid, known.dtype, self._codec, note)
         self.container.flush()
         self._note_declared(view, known, arrays)
