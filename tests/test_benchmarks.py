@@ -191,6 +191,12 @@ def test_edits_of_a_large_dataset() -> None:
     assert any(line.startswith("50 transforms, each view by its label ") for line in lines)
 
 
+def test_crop() -> None:
+    done = run(BENCHMARKS / "crop.py", "--gb", 0.002, "--side", 128, "--levels")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["hdf5,", "copying", "the", "memory"]
+
+
 def test_flushes() -> None:
     done = run(BENCHMARKS / "redo.py", "--gb", 0.001, "--side", 64, "--views", 3, "--rounds", 1)
     assert done.returncode == 0, done.stderr

@@ -333,3 +333,30 @@ def test_partitions_get_new_images_in_the_master(tmp_path: Path, pixels: NDArray
     with npy2bdv.open(path) as dataset:
         np.testing.assert_array_equal(dataset.view()[...], pixels[..., 2:])
     assert (tmp_path / "part.h5").read_bytes() == before
+
+
+def test_what_another_program_added_is_not_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.arange(1000)
+    edit = PendingEdit(path, tmp_path, size=path.stat().st_size)
+    with path.open("ab") as opened:
+        opened.write(b"what the edit wrote")
+    with h5py.File(path, "r+") as file:
+        file["b"] = np.arange(5000)
+    size = path.stat().st_size
+    edit.undo()
+    assert "changed by another program" in caplog.text
+    assert path.stat().st_size == size
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["b"][()], np.arange(5000))
+
+
+def test_a_dataset_that_is_replaced_takes_the_record_with_it(path: Path, pixels: NDArray[np.uint16]) -> None:
+    with npy2bdv.open(path) as dataset:
+        place, card = dataset.container.path, dataset.container.card
+    edit = PendingEdit(place, path.parent, size=1 if place.is_file() else None)
+    edit._journal.close(remove=False)
+    with npy2bdv.create(path, format=card.name, zarr_version=card.zarr_version, overwrite=True) as writer:
+        writer.write(pixels, setup=writer.add_setup(shape=SHAPE))
+    assert not record_path(place).exists()

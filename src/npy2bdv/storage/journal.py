@@ -67,10 +67,17 @@ def redo_path(pixels: Path) -> Path:
     return pixels.with_name(pixels.name + ".redo")
 
 
+def edit_path(pixels: Path) -> Path:
+    """Return where the record of an edit of pixels lies; see `storage.pending`."""
+    return pixels.with_name(pixels.name + ".edit")
+
+
 def remove_leftovers(pixels: Path) -> None:
-    """Remove the journal of an earlier recording of this name."""
+    """Remove the journal of an earlier recording of this name, and the record of an edit of what was there."""
     planes = planes_path(pixels)
-    for path in (planes, _fresh(planes), redo_path(pixels), journal_path(pixels)):
+    edit = edit_path(pixels)
+    pages = edit.with_name(f"{edit.name}.pages")
+    for path in (planes, _fresh(planes), redo_path(pixels), journal_path(pixels), pages, edit):
         path.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ All paths in the record are relative to the folder of the XML; none leads out of
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import time
@@ -21,18 +22,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from npy2bdv.errors import FormatError, InvalidInputError, WriteError
 from npy2bdv.storage.files import PART, remove_folder
-from npy2bdv.storage.journal import Journal, read_records
+from npy2bdv.storage.journal import Journal, edit_path, read_records
 from npy2bdv.storage.save import keep_backup, move, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 
 
 def record_path(pixels: Path) -> Path:
     """Return where the record of a pixel file or folder lies."""
-    return pixels.with_name(pixels.name + ".edit")
+    return edit_path(pixels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +300,9 @@ class _Record:
         for path in self.beside:
             _remove(path)
         if self.former_size is not None and self.pixels.stat().st_size > self.former_size:
+            if hdf5_end(self.pixels) > self.former_size:
+                logger.warning("%s was changed by another program since; it stays as it is", self.pixels)
+                return
             with self.pixels.open("r+b") as file:
                 file.truncate(self.former_size)
                 os.fsync(file.fileno())
@@ -312,6 +318,16 @@ class _Record:
             assert self.size is not None
             file.truncate(self.size)
             os.fsync(file.fileno())
+
+
+def hdf5_end(path: Path) -> int:
+    """Return where the content of an HDF5 file ends, as its superblock says; 0 where there is none."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head.startswith(b"\x89HDF\r\n\x1a\n") or len(head) < 64:
+        return 0
+    place = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8], 0)
+    return int.from_bytes(head[place : place + 8], "little") if place else 0
 
 
 def _inside(path: Path, root: Path) -> str:
