@@ -18,6 +18,7 @@ from npy2bdv.model.spimdata import (
     Entity,
     GeneratedBy,
     SpimData,
+    Tile,
     Timepoints,
     ViewId,
     ViewRegistration,
@@ -65,6 +66,8 @@ class Draft:
     ) -> None:
         self.card = card
         self.generated_by = generated_by
+        self.first_time = 0
+        """Time points before it that have no view are not listed; those behind it are, with missing views."""
         self.existing = existing
         self.setups: dict[int, DraftSetup] = {}
         self.views: dict[ViewId, tuple[ViewTransform, ...] | None] = {}
@@ -275,6 +278,13 @@ class Draft:
         self._entities[attribute] = {**entities, **named}
         self._labelled.setdefault(attribute, set()).update(named)
 
+    def set_location(self, setup: int, location_xyz: tuple[float, float, float]) -> None:
+        """Say where the tile of a setup lies (x, y, z), in the unit of its voxel size; transforms stay."""
+        id_ = self.known(setup).value.attributes["tile"]
+        tile = self._entities["tile"][id_]
+        assert isinstance(tile, Tile)
+        self._entities["tile"][id_] = replace(tile, location_xyz=location_xyz)
+
     def _entity(self, attribute: str, label: int | str) -> Entity:
         """Return the entity with a label (text) or an id (integer), a new one where there is none."""
         known = self._entities.get(attribute, {})
@@ -344,7 +354,7 @@ class Draft:
         """Return what the XML says of the dataset as it is now."""
         views = dict(self.views)  # other threads may declare more meanwhile
         present = sorted(views)
-        times = _times({view.time for view in present})
+        times = _times({view.time for view in present}, self.first_time)
         setups = sorted({view.setup for view in present})
         here = set(present)
         smallest = self._smallest(setups)
@@ -463,7 +473,8 @@ def _pairs(attributes: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={label!r}" for name, label in attributes.items())
 
 
-def _times(used: set[int]) -> tuple[int, ...]:
+def _times(used: set[int], first: int = 0) -> tuple[int, ...]:
     """Return the time points of a dataset: gaps are time points with missing views, unless they are absurd."""
     last = max(used, default=-1)
-    return tuple(range(last + 1)) if last < 1000 + 10 * len(used) else tuple(sorted(used))
+    first = min(first, *used) if used else 0
+    return tuple(range(first, last + 1)) if last - first < 1000 + 10 * len(used) else tuple(sorted(used))

@@ -17,9 +17,10 @@ from npy2bdv import dataset, xml
 from npy2bdv.draft import Draft
 from npy2bdv.engine import DEFAULT_MEMORY
 from npy2bdv.errors import InvalidInputError, WriteError
-from npy2bdv.location import dataset_paths, suffix_of
-from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId
-from npy2bdv.sources import open_source
+from npy2bdv.location import dataset_paths
+from npy2bdv.model.affine import Affine
+from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId, ViewTransform
+from npy2bdv.sources import names_dataset, open_source
 from npy2bdv.storage import remove_container, replace_container
 from npy2bdv.storage.journal import Lock, remove_leftovers
 from npy2bdv.storage.save import keep_backup, replace_file
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.model.spimdata import SpimData
     from npy2bdv.setups import Chunks, Levels
-    from npy2bdv.sources import Source
+    from npy2bdv.sources import Source, SourceView
     from npy2bdv.sources.arrays import ArrayLike
     from npy2bdv.storage.base import FormatName
     from npy2bdv.writer import Compression
@@ -132,7 +133,7 @@ def resave(
     made = GeneratedBy(library_version=version("npy2bdv"))
     with ExitStack() as stack:
         given: _Given
-        if isinstance(source, (str, os.PathLike)) and _names_dataset(Path(source)):
+        if isinstance(source, (str, os.PathLike)) and names_dataset(Path(source)):
             if axes is not None or voxel_size_xyz is not None or unit is not None:
                 raise InvalidInputError(
                     f"{source} is a dataset, which says itself what its axes and voxel sizes are; leave out "
@@ -178,11 +179,6 @@ def resave(
             raise
         _put_in_place(writer, path_xml, path_pixels)
     return path_xml
-
-
-def _names_dataset(path: Path) -> bool:
-    named, suffix = suffix_of(path)
-    return suffix == ".xml" or named is not None
 
 
 class _Resaved(DatasetWriter):
@@ -257,28 +253,42 @@ class _GivenSource:
 
     def add_setups(self, draft: Draft) -> list[_Stack]:
         """Add a setup for each channel of each tile; return the stacks to be copied."""
-        setups: dict[tuple[int, str], int] = {}
+        setups: dict[tuple[int | str, ...], int] = {}
         stacks = []
+        smallest = min(min(view.voxel_size_xyz) for view in self._source.views)  # the unit of the world
+        draft.first_time = min(view.time for view in self._source.views)
         for view in self._source.views:
-            key = (view.tile, view.channel)
-            if key not in setups:
-                setups[key] = draft.add_setup(
+            if view.setup not in setups:
+                setups[view.setup] = setup = draft.add_setup(
                     shape=view.shape,
                     dtype=view.dtype,
                     channel=view.channel,
                     tile=view.tile,
+                    angle=view.angle,
+                    illumination=view.illumination,
+                    transform=_translation(view, smallest),
                     voxel_size_xyz=view.voxel_size_xyz,
                     unit=view.unit,
                 )
+                if view.position_xyz is not None:
+                    draft.set_location(setup, view.position_xyz)
             stacks.append(
                 _Stack(
-                    id=ViewId(view.time, setups[key]),
+                    id=ViewId(view.time, setups[view.setup]),
                     shape=view.shape,
                     dtype=view.dtype,
                     read=partial(self._source.read, view),
                 )
             )
         return stacks
+
+
+def _translation(view: SourceView, smallest: float) -> tuple[ViewTransform, ...]:
+    """Return what BigStitcher makes of the location of a tile (formats.md 1.9)."""
+    if view.position_xyz is None:
+        return ()
+    x, y, z = (place / smallest for place in view.position_xyz)
+    return (ViewTransform(affine=Affine.translation((x, y, z)), name="Translation"),)
 
 
 class _GivenDataset:

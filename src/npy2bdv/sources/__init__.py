@@ -3,14 +3,32 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from npy2bdv.errors import FormatError, InvalidTypeError, NotFoundError
+from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError, NotFoundError
+from npy2bdv.location import find_xml, suffix_of
 from npy2bdv.sources.arrays import ArrayLike, ArraySource
 from npy2bdv.sources.base import Source, SourceView
 from npy2bdv.sources.npy import NpySource
 
-__all__ = ["Source", "SourceView", "open_source"]
+__all__ = ["Source", "SourceView", "names_dataset", "open_source"]
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+
+
+def names_dataset(path: Path) -> bool:
+    """Tell whether a path is that of a dataset: an XML, or pixels that an XML beside them describes.
+
+    Pixels that are not there are taken for those of a dataset, too.
+    """
+    named, suffix = suffix_of(path)
+    if named is None or suffix == ".xml" or not path.exists():
+        return suffix == ".xml" or named is not None
+    try:
+        find_xml(path)
+    except NotFoundError:
+        return False
+    except InvalidInputError:  # several name it, which `open` explains
+        return True
+    return True
 
 
 def open_source(

@@ -46,8 +46,9 @@ class SourceView:
 
     Parameters
     ----------
-    time, channel, tile
-        Which stack this is. Channels are named as in the file, or "0", "1", ... if names lack or repeat.
+    time, channel, tile, angle, illumination
+        Which stack this is: labels (text), or ids (integers). Channels are named as in the file, or "0", "1", ...
+        if names lack or repeat.
     shape
         Size (z, y, x), in pixels.
     dtype
@@ -56,15 +57,26 @@ class SourceView:
         Size of a voxel (x, y, z); (1, 1, 1) where the source does not say.
     unit
         Unit of the voxel size; "px" where the source does not say.
+    position_xyz
+        Where the stack lies (x, y, z), in `unit`, as the stage or the file has it; None where the source does not
+        say.
     """
 
     time: int
-    channel: str
-    tile: int
+    channel: int | str
+    tile: int | str
+    angle: int | str = 0
+    illumination: int | str = 0
     shape: Zyx
     dtype: np.dtype[Any]
     voxel_size_xyz: tuple[float, float, float]
     unit: str
+    position_xyz: tuple[float, float, float] | None = None
+
+    @property
+    def setup(self) -> tuple[int | str, ...]:
+        """What it has in common with the stacks of other time points."""
+        return self.tile, self.channel, self.angle, self.illumination
 
 
 class Source(Handle):
@@ -203,6 +215,7 @@ def make_views(
     channels: Iterable[str] = (),
     voxel_size_xyz: tuple[float, float, float] = (1.0, 1.0, 1.0),
     unit: str = "px",
+    position_xyz: tuple[float, float, float] | None = None,
 ) -> dict[SourceView, tuple[int, int]]:
     """List the stacks of an array, each with its place (time, channel).
 
@@ -218,6 +231,8 @@ def make_views(
         Names of the channels; numbers are taken if there are not as many different names as channels.
     voxel_size_xyz, unit
         Size of a voxel (x, y, z).
+    position_xyz
+        Where all of it lies (x, y, z), in that unit.
     """
     names = list(channels)
     if len(set(names)) != axes.length("c") or len(names) != axes.length("c"):
@@ -232,6 +247,7 @@ def make_views(
             dtype=pixel_type,
             voxel_size_xyz=voxel_size_xyz,
             unit=unit,
+            position_xyz=position_xyz,
         ): (t, c)
         for t in range(axes.length("t"))
         for c, name in enumerate(names)

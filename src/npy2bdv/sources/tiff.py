@@ -35,6 +35,7 @@ class _Labels(NamedTuple):
     voxel_size_xyz: tuple[float, float, float] = (1.0, 1.0, 1.0)
     unit: str = "px"
     channels: tuple[str, ...] = ()
+    position_xyz: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -43,7 +44,7 @@ class TiffSource(Source):
 
     Axes, voxel size and channel names are taken from the metadata of ImageJ and of OME. A plain stack of
     pages is z; its resolution tags are not used, since they say nothing of z and often mean paper. Equal
-    images of an OME-TIFF become tiles.
+    images of an OME-TIFF become tiles, which lie where the stage was for their first plane.
 
     Parameters
     ----------
@@ -80,6 +81,7 @@ class TiffSource(Source):
                     channels=labels.channels,
                     voxel_size_xyz=labels.voxel_size_xyz,
                     unit=labels.unit,
+                    position_xyz=labels.position_xyz,
                 )
                 places |= {
                     view: _Place(series, layout, time, channel) for view, (time, channel) in views.items()
@@ -213,7 +215,38 @@ def _ome_labels(text: str) -> Iterator[_Labels]:
         if sizes[0] and sizes[1] and not sizes[2] and int(pixels.get("SizeZ", 1)) > 1:
             note = f"The file tells no distance of planes: 1 {labels.unit} is taken; give the voxel size."
             labels = labels._replace(notes=(*labels.notes, note))
-        yield labels._replace(channels=channels if all(channels) else ())
+        yield _placed(labels._replace(channels=channels if all(channels) else ()), pixels)
+
+
+def _placed(labels: _Labels, pixels: ElementTree.Element) -> _Labels:
+    """Add the position of the stage, which OME-XML gives for planes: that of the first one that has one."""
+    for plane in pixels.iterfind("{*}Plane"):
+        given = [plane.get(f"Position{axis}") for axis in "XYZ"]
+        if given[0] is None or given[1] is None:
+            continue
+        try:
+            places = [float(text or 0) for text in given]
+        except ValueError:
+            places = [math.nan]
+        # the schema's default is a "reference frame" of unknown unit: programs that leave it out mean that of sizes
+        units = [unit_name(plane.get(f"Position{axis}Unit", "reference frame")) for axis in "XYZ"]
+        units = [labels.unit if unit == "reference frame" else unit for unit in units]
+        factors = [_factor(unit, labels.unit) for unit in units]
+        if not all(map(math.isfinite, places)) or None in factors:
+            note = f"The position of an image, {given} in {units}, is not used: sizes are in {labels.unit}."
+            return labels._replace(notes=(*labels.notes, note))
+        x, y, z = (place * (factor or 1.0) for place, factor in zip(places, factors, strict=True))
+        return labels._replace(position_xyz=(x, y, z))
+    return labels
+
+
+def _factor(unit: str, wanted: str) -> float | None:
+    """Return what lengths are multiplied by to be in another unit."""
+    if unit == wanted:
+        return 1.0
+    if unit not in _EXPONENTS or wanted not in _EXPONENTS:
+        return None
+    return 10.0 ** _EXPONENTS[unit] / 10.0 ** _EXPONENTS[wanted]
 
 
 def _one_unit(sizes: Iterable[float | None], units: list[str]) -> _Labels:
