@@ -335,6 +335,20 @@ def test_partitions_get_new_images_in_the_master(tmp_path: Path, pixels: NDArray
     assert (tmp_path / "part.h5").read_bytes() == before
 
 
+def test_a_partition_that_is_not_there_is_refused(tmp_path: Path, pixels: NDArray[np.uint16]) -> None:
+    path = tmp_path / "scan.xml"
+    with npy2bdv.create(path, format="hdf5") as writer:
+        writer.write(pixels, setup=writer.add_setup(shape=SHAPE))
+    with h5py.File(tmp_path / "scan.h5", "r+") as master:
+        del master["t00000/s00/0/cells"]
+        master["t00000/s00/0/cells"] = h5py.ExternalLink("part.h5", "t00000/s00/0/cells")
+    with (
+        npy2bdv.edit(path) as editor,
+        pytest.raises(InvalidInputError, match=r"part\.h5, which is not there"),
+    ):
+        editor.crop(zyx=(None, None, (2, None)))
+
+
 def test_what_another_program_added_is_not_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

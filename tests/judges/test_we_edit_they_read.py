@@ -134,3 +134,30 @@ def test_they_write_we_edit_they_read(published: Judge, script: Script, tmp_path
     for word in ("Flash4", "<user>me</user>", '<hdf5 type="relative">scan.h5</hdf5>'):
         assert word in text
         assert word in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_cropped_dataset_is_read(
+    compression: str | None, bioformats: Judge, published: Judge, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.xml"
+    levels = ((1, 1, 1), (1, 2, 2))
+    with npy2bdv.create(path, levels=levels, compression=compression) as writer:
+        for tile in range(2):
+            setup = writer.add_setup(shape=SHAPE, tile=tile, voxel_size_xyz=VOXEL_SIZE_XYZ)
+            for time in range(2):
+                writer.write(stack(10 * time + setup), setup=setup, time=time)
+    with npy2bdv.edit(path) as editor:
+        editor.crop(zyx=((1, None), (2, -1), (None, -3)), tile=1)
+    cropped = {setup: stack(setup)[1:, 2:-1, :-3] if setup else stack(setup) for setup in range(2)}
+    for view in published.read(path)["views"]:
+        if view["time"] == 0:
+            expected = cropped[view["tile"]]
+            np.testing.assert_array_equal(view["levels"][0].view("uint16"), expected)
+            means = npy2bdv.downsample(expected, levels[1])
+            np.testing.assert_array_equal(view["levels"][1].view("uint16"), means)
+    for setup, series in enumerate(bioformats.read(path)["series"]):
+        np.testing.assert_array_equal(series["levels"][0][0, 0], cropped[setup])
+        np.testing.assert_array_equal(
+            series["levels"][1][0, 0], npy2bdv.downsample(cropped[setup], levels[1])
+        )

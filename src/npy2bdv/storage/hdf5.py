@@ -372,6 +372,9 @@ class Hdf5Container(Handle):
 
     def why_fixed(self, view: ViewId) -> str:
         """Say why the images of a view cannot be replaced or removed; empty where they can."""
+        link = self.file.get(cells_path(view, 0), getlink=True)
+        if isinstance(link, h5py.ExternalLink) and not self.has(view):
+            return f"they lie in the partition {link.filename}, which is not there"
         return ""
 
     def beside(self, views: Iterable[ViewId]) -> tuple[Path, ...]:
