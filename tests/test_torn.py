@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import npy2bdv
 from npy2bdv.errors import ExistsError, FormatError, InvalidInputError, NotFoundError
 from npy2bdv.model.spimdata import ViewId
-from npy2bdv.storage.flushes import FlushedFile, pending_flush
+from npy2bdv.storage.flushes import FlushedFile, pending_flush, write_redo
 from npy2bdv.storage.journal import Journal, journal_path, redo_path
 from npy2bdv.storage.recorded import Recorded
 
@@ -469,3 +469,24 @@ def test_a_recovered_recording_is_appended_to(tmp_path: Path, compression: Any) 
         np.testing.assert_array_equal(dataset.view(time=1, setup=1)[...], STACKS[5])
         for (time, setup), stack in expected().items():
             np.testing.assert_array_equal(dataset.view(time=time, setup=setup)[...], stack)
+
+
+def test_a_change_of_a_dataset_that_no_journal_speaks_of(tmp_path: Path) -> None:
+    """Opening reads the file as it will be; `recover`, and who changes it next, complete it."""
+    path = tmp_path / "a.xml"
+    with npy2bdv.create(path, levels=LEVELS, chunks=CHUNK) as writer:
+        for number in range(2):
+            writer.write(STACKS[number], setup=writer.add_setup(shape=SHAPE, channel=number))
+    pixels = path.with_suffix(".h5")
+    whole = pixels.read_bytes()
+    redo = Journal(redo_path(pixels))
+    write_redo(redo, [(0, whole[:2000])], len(whole))
+    redo.close(remove=False)
+    torn = bytes(100) + whole[100:]
+    pixels.write_bytes(torn)
+    with npy2bdv.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.view(setup=1)[...], STACKS[1])
+    assert pixels.read_bytes() == torn  # reading changes nothing
+    report = npy2bdv.recover(path)
+    assert (len(report), report.path_xml, pixels.read_bytes()) == (0, path, whole)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.h5", "a.xml"]

@@ -122,6 +122,8 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
         edited = _edited_pixels(Path(path))
         if edited is not None:
             return _after_edit(edited, Path(path))
+        if pending_flush(pixels) is not None:
+            return _complete_change(pixels)
         raise NotFoundError(
             f"there is no journal {journal_path(pixels).name} beside {pixels}: it was closed cleanly, or not "
             "recorded by npy2bdv 2; open it as it is"
@@ -139,7 +141,7 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
         with explained(
             f"recovering {pixels}",
             pixels.parent,
-            "the original and its journal are as they were: run it again",
+            "the journal is still there: run it again",
         ):
             if damage is None and out is None:
                 return _in_place(pixels, recorded, data)
@@ -150,6 +152,18 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
         ) from error
     finally:
         lock.release()
+
+
+def _complete_change(pixels: Path) -> Recovery:
+    """Complete a change of a dataset, not a recording, that was interrupted while HDF5 flushed it."""
+    lock = Lock(pixels)
+    try:
+        if (pending := pending_flush(pixels)) is not None:
+            complete_flush(pixels, pending)
+        redo_path(pixels).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return Recovery(views=(), path_xml=find_xml(pixels), path_pixels=pixels)
 
 
 def _in_place(pixels: Path, recorded: Recorded, data: SpimData) -> Recovery:

@@ -71,6 +71,11 @@ def recover(
         )
         return status
     data = read_xml(found.path_xml)
+    if not found.views and {*data.views()}:
+        console.print(
+            f"A change that was interrupted has been completed: {found.path_pixels}", soft_wrap=True
+        )
+        return status
     _show(console, data, found.views)
     if found.damage is not None:
         console.print(

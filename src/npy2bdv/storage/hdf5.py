@@ -23,7 +23,7 @@ from npy2bdv.model.spimdata import Hdf5Loader, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
-from npy2bdv.storage.flushes import FlushedFile, open_file
+from npy2bdv.storage.flushes import FlushedFile, OverlaidFile, complete_flush, open_file, pending_flush
 from npy2bdv.storage.pending import Change
 from npy2bdv.storage.recorded import NOWHERE
 from npy2bdv.storage.truncated import what_is_whole
@@ -139,6 +139,9 @@ class Hdf5Container(Handle):
         try:
             if self._mode != "r":
                 return self._opened_for_writing(self._mode)
+            pending = pending_flush(self.path)
+            if pending is not None:  # a flush was interrupted: read the file as it will be
+                return h5py.File(OverlaidFile(self.path, *pending), "r", **_READ_CACHE)
             try:
                 return h5py.File(self.path, "r", libver="earliest", locking="best-effort", **_READ_CACHE)
             except OSError as error:
@@ -159,6 +162,9 @@ class Hdf5Container(Handle):
     def _opened_for_writing(self, mode: Literal["r+", "x"]) -> h5py.File:
         if mode == "r+" and not self.path.stat().st_size:
             raise OSError("it is empty")  # HDF5 would begin a new file in it
+        pending = pending_flush(self.path) if mode == "r+" and self._through is None else None
+        if pending is not None:
+            complete_flush(self.path, pending)
         medium = FlushedFile(self.path, mode) if self._through is None else self._through
         try:
             file = open_file(medium, mode)
