@@ -319,3 +319,47 @@ def test_the_command(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         np.testing.assert_array_equal(dataset.view(time=1, setup=0)[...], stack(ViewId(1, 0))[:, :, 5:-3])
     assert main(["crop", str(path)]) == 1
     assert "--box" in capsys.readouterr().err
+
+
+def linked(path: Path, hash_: float) -> None:
+    """Add a link between both tiles, as BigStitcher writes it."""
+    link = (
+        '<StitchingResults><PairwiseResult view_setup_a="0" view_setup_b="1" tp_a="0" tp_b="0">'
+        "<shift>1.0 0.0 0.0 5.0 0.0 1.0 0.0 0.0 0.0 0.0 1.0 0.0</shift><correlation>0.9</correlation>"
+        f"<hash>{hash_!r}</hash><overlap_boundingbox>0 0 0 1 1 1</overlap_boundingbox>"
+        "</PairwiseResult></StitchingResults>"
+    )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("</SpimData>", f"{link}</SpimData>"), encoding="utf-8")
+
+
+def hashes(path: Path) -> list[float]:
+    (section,) = (each for each in read_xml(path).sections if each.tag == "StitchingResults")
+    return [float(child.text) for link in section.children for child in link.children if child.tag == "hash"]
+
+
+def current_hash(path: Path) -> float:
+    with npy2bdv.open(path) as dataset:
+        a, b = (np.asarray(dataset.view(time=0, setup=setup).transform).ravel() for setup in range(2))
+    total = 0.0
+    for first, second in zip(a.tolist(), b.tolist(), strict=True):
+        total += first + 13 * second
+    return total
+
+
+def test_links_stay_as_true_as_they_were(tmp_path: Path) -> None:
+    path = make(tmp_path, format="hdf5")
+    linked(path, current_hash(path))
+    with npy2bdv.edit(path) as editor:
+        editor.crop(zyx=((1, None), (2, None), (3, None)), setup=1)
+    assert hashes(path) == [current_hash(path)]
+    with npy2bdv.edit(path) as editor:  # now it is outdated, and stays so
+        editor.insert_transform(npy2bdv.Affine.translation((1, 2, 3)), setup=0)
+    outdated = hashes(path)
+    assert outdated != [current_hash(path)]
+    with npy2bdv.edit(path) as editor:
+        editor.crop(zyx=((1, None), None, None), setup=0)
+    assert hashes(path) == outdated
+    with npy2bdv.edit(path) as editor:
+        editor.crop(zyx=((1, None), None, None), setup=0, keep_position=False)
+    assert hashes(path) == []
