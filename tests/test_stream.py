@@ -84,6 +84,9 @@ class MemoryLevel:
     def whole_layout(self) -> tuple[dict[str, Any], bytes]:
         raise NotImplementedError
 
+    def drop(self, place: Zyx) -> None:
+        raise NotImplementedError
+
     def resize(self, planes: int) -> None:
         grown = np.zeros((-(-planes // self.chunk[0]) * self.chunk[0], *self._pixels.shape[1:]), self.dtype)
         shared = min(len(grown), len(self._pixels))

@@ -14,8 +14,8 @@ import npy2bdv
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from judges.conftest import Judge
     from numpy.typing import NDArray
-    from tests.judges.conftest import Judge
 
 SHAPE = (5, 14, 18)
 VOXEL_SIZE_XYZ = (0.4, 0.5, 2.0)
