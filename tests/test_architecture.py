@@ -117,6 +117,7 @@ BELOW_FORMATS = {
 AUDITS = {
     ("storage.hdf5audit", "storage.hdf5"),
     ("storage.n5audit", "storage.n5"),
+    ("storage.arrays", "storage.n5"),
     ("storage.zarraudit", "storage.omezarr"),
 }
 ABOVE_FORMATS = {"storage.staging"}

@@ -1,7 +1,7 @@
 """TIFF files as a source: ImageJ hyperstacks, OME-TIFF, plain stacks, small or big."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError
 from npy2bdv.sources.base import Axes, Source, SourceView, make_views, unit_name
 from npy2bdv.sources.extent import check_whole
+from npy2bdv.sources.labels import Labels, one_unit, placed
 from npy2bdv.storage.tiff import read_plane
-
-# Metric units as powers of ten of a meter, to bring sizes given in several of them into one.
-_EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
 
 
 class _Place(NamedTuple):
@@ -27,16 +25,6 @@ class _Place(NamedTuple):
     axes: Axes
     time: int
     channel: int
-
-
-class _Labels(NamedTuple):
-    """What the metadata of an image say about it."""
-
-    voxel_size_xyz: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    unit: str = "px"
-    channels: tuple[str, ...] = ()
-    position_xyz: tuple[float, float, float] | None = None
-    notes: tuple[str, ...] = ()
 
 
 class TiffSource(Source):
@@ -114,20 +102,20 @@ class TiffSource(Source):
         self._file.close()
 
 
-def _images(file: tifffile.TiffFile, notes: list[str]) -> Iterator[tuple[tifffile.TiffPageSeries, _Labels]]:
+def _images(file: tifffile.TiffFile, notes: list[str]) -> Iterator[tuple[tifffile.TiffPageSeries, Labels]]:
     """Choose the images to take, with what the metadata say of each."""
     images = file.series
     if file.is_ome and file.ome_metadata:
         labels = list(_ome_labels(file.ome_metadata))
     else:
-        labels = [_imagej_labels(file) if file.is_imagej else _Labels()]
+        labels = [_imagej_labels(file) if file.is_imagej else Labels()]
     if len(images) > 1 and not (file.is_ome and len({(i.axes, i.dtype, i.shape) for i in images}) == 1):
         found = ", ".join(f"{i.axes} {i.shape}" for i in images)
         notes.append(
             f"Only the first of {len(images)} images is taken, since they are no equal tiles: {found}."
         )
         images = images[:1]
-    yield from zip(images, chain(labels, repeat(_Labels())), strict=False)
+    yield from zip(images, chain(labels, repeat(Labels())), strict=False)
 
 
 def _axes(series: tifffile.TiffPageSeries, given: str | None) -> Axes:
@@ -183,7 +171,7 @@ def _check_readable(series: tifffile.TiffPageSeries, path: Path, promised: int |
         read_plane(series, 0)
 
 
-def _imagej_labels(file: tifffile.TiffFile) -> _Labels:
+def _imagej_labels(file: tifffile.TiffFile) -> Labels:
     """Read the calibration of ImageJ: x and y from the resolution tags, z and units from the description."""
     entries = file.imagej_metadata or {}
     # tifffile turns what looks like a number into one
@@ -192,7 +180,7 @@ def _imagej_labels(file: tifffile.TiffFile) -> _Labels:
     sizes: list[float | None] = [1.0, 1.0, abs(float(entries.get("spacing", 1.0)))]
     if units[0] != "px":
         sizes[:2] = (_pixel_size(tags.valueof(name)) for name in ("XResolution", "YResolution"))
-    return _one_unit(sizes, units)
+    return one_unit(sizes, units)
 
 
 def _pixel_size(resolution: tuple[int, int] | None) -> float | None:
@@ -200,25 +188,25 @@ def _pixel_size(resolution: tuple[int, int] | None) -> float | None:
     return resolution[1] / resolution[0] if resolution and resolution[0] else None
 
 
-def _ome_labels(text: str) -> Iterator[_Labels]:
+def _ome_labels(text: str) -> Iterator[Labels]:
     """Read sizes, units and channel names of each image from OME-XML; the schema's default unit is µm."""
     try:
         images = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        yield _Labels(notes=(f"The OME metadata cannot be read ({error}): give the voxel size.",))
+        yield Labels(notes=(f"The OME metadata cannot be read ({error}): give the voxel size.",))
         return
     for pixels in images.iterfind("{*}Image/{*}Pixels"):
         sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "XYZ"]
         units = [unit_name(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XYZ"]
         channels = tuple(channel.get("Name", "") for channel in pixels.iterfind("{*}Channel"))
-        labels = _one_unit([float(s) if s else None for s in sizes], units)
+        labels = one_unit([float(s) if s else None for s in sizes], units)
         if sizes[0] and sizes[1] and not sizes[2] and int(pixels.get("SizeZ", 1)) > 1:
             note = f"The file tells no distance of planes: 1 {labels.unit} is taken; give the voxel size."
             labels = labels._replace(notes=(*labels.notes, note))
-        yield _placed(labels._replace(channels=channels if all(channels) else ()), pixels)
+        yield _with_position(labels._replace(channels=channels if all(channels) else ()), pixels)
 
 
-def _placed(labels: _Labels, pixels: ElementTree.Element) -> _Labels:
+def _with_position(labels: Labels, pixels: ElementTree.Element) -> Labels:
     """Add the position of the stage, which OME-XML gives for planes: that of the first one that has one."""
     for plane in pixels.iterfind("{*}Plane"):
         given = [plane.get(f"Position{axis}") for axis in "XYZ"]
@@ -227,43 +215,9 @@ def _placed(labels: _Labels, pixels: ElementTree.Element) -> _Labels:
         try:
             places = [float(text or 0) for text in given]
         except ValueError:
-            places = [math.nan]
+            places = [math.nan] * 3
         # the schema's default is a "reference frame" of unknown unit: programs that leave it out mean that of sizes
         units = [unit_name(plane.get(f"Position{axis}Unit", "reference frame")) for axis in "XYZ"]
         units = [labels.unit if unit == "reference frame" else unit for unit in units]
-        factors = [_factor(unit, labels.unit) for unit in units]
-        if not all(map(math.isfinite, places)) or None in factors:
-            note = f"The position of an image, {given} in {units}, is not used: sizes are in {labels.unit}."
-            return labels._replace(notes=(*labels.notes, note))
-        x, y, z = (place * (factor or 1.0) for place, factor in zip(places, factors, strict=True))
-        return labels._replace(position_xyz=(x, y, z))
+        return placed(labels, places, units)
     return labels
-
-
-def _factor(unit: str, wanted: str) -> float | None:
-    """Return what lengths are multiplied by to be in another unit."""
-    if unit == wanted:
-        return 1.0
-    if unit not in _EXPONENTS or wanted not in _EXPONENTS:
-        return None
-    return 10.0 ** _EXPONENTS[unit] / 10.0 ** _EXPONENTS[wanted]
-
-
-def _one_unit(sizes: Iterable[float | None], units: list[str]) -> _Labels:
-    """Bring the sizes of x, y and z into the unit of x."""
-    known = [s if s and math.isfinite(s) and s > 0 else None for s in sizes]
-    if known[0] is None or known[1] is None:
-        return _Labels()
-    exponents = [_EXPONENTS.get(unit) for unit in units]
-    result = []
-    for size, unit, exponent in zip(known, units, exponents, strict=True):
-        if size is None or unit == units[0]:
-            result.append(size or 1.0)
-        elif exponent is not None and exponents[0] is not None:
-            result.append(size * 10.0**exponent / 10.0 ** exponents[0])
-        else:
-            note = (
-                f"The file gives sizes in different units, {units}; they are not used: give the voxel size."
-            )
-            return _Labels(notes=(note,))
-    return _Labels(voxel_size_xyz=(result[0], result[1], result[2]), unit=units[0])

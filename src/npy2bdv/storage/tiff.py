@@ -366,7 +366,7 @@ def read_plane(series: tifffile.TiffPageSeries, number: int) -> NDArray[Any]:
             plane: NDArray[Any] = file.read_array(dtype, size, offset + number * size * dtype.itemsize)
         else:
             plane = _page(series.pages[number], shape, series.dtype)
-    except (ValueError, IndexError, OSError) as error:
+    except (ValueError, IndexError, OSError, RuntimeError) as error:  # imagecodecs raises the last
         raise FormatError(
             f"page {number} of {file.path} cannot be read: {error}. If a codec is missing: pip install imagecodecs"
         ) from error
