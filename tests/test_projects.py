@@ -669,11 +669,17 @@ def test_any_index_is_that_of_numpy(opened: tuple[Path, NDArray[Any]], index: An
     with npy2bdv.open(path) as dataset:
         try:
             expected = pixels[index]
-        except IndexError:
+        except (IndexError, DeprecationWarning):
             with pytest.raises(IndexError):
                 dataset.view()[index]
             return
-        np.testing.assert_array_equal(dataset.view()[index], expected, strict=True)
+        try:
+            found = dataset.view()[index]
+        except IndexError:  # numpy does not look at places of which nothing is taken
+            assert not expected.size
+            assert [] in index
+            return
+        np.testing.assert_array_equal(found, expected, strict=True)
 
 
 def test_tensorstore_opens_what_it_knows(opened: tuple[Path, NDArray[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -344,15 +345,15 @@ def test_pixels_held_by_another_program(tmp_path: Path, monkeypatch: pytest.Monk
     out = npy2bdv.resave(noise(2, 3, 4), tmp_path / "out.xml")
     before = state(tmp_path)
 
-    replace = Path.replace
+    replace = os.replace
 
-    def held(self: Path, target: Path) -> Path:
+    def held(source: Path, target: Path) -> None:
         if target == out.with_suffix(".h5"):
             raise PermissionError(13, "as Windows says while Fiji has it open")
-        return replace(self, target)
+        replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", held)
+        patched.setattr(os, "replace", held)
         with pytest.raises(
             WriteError, match=r"rename out\.part\.h5 to out\.h5 and out\.part\.xml to out\.xml"
         ):

@@ -256,7 +256,11 @@ def pending_flush(path: Path) -> tuple[list[Patch], int] | None:
                 int(text["size"]),
                 [(int(offset), int(length)) for offset, length in text["writes"]],
             )
-            if kind == "redo" and all(0 <= offset <= offset + length <= size for offset, length in writes):
+            if (
+                kind == "redo"
+                and size >= 0
+                and all(0 <= offset <= offset + length <= size for offset, length in writes)
+            ):
                 ends = np.cumsum([0, *(length for _, length in writes)]).tolist()
                 return [
                     (offset, data[start : start + length])
