@@ -114,7 +114,7 @@ def test_ctrl_c_is_one_line(run: Run, npy: Path, tmp_path: Path, monkeypatch: py
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("npy2bdv.writer.DatasetWriter.stream", interrupted)
+    monkeypatch.setattr("npy2bdv.reading.Reading.planes", interrupted)
     assert run("convert", npy, tmp_path / "out.xml") == (130, "", "npy2bdv: interrupted\n")
     assert list(tmp_path.iterdir()) == [npy]
 

@@ -1,43 +1,51 @@
-"""Convert: TIFF and .npy files, arrays and other datasets into a new dataset, a few planes at a time."""
+"""Convert: files, arrays and other datasets into a new dataset, by tasks for threads, processes or a cluster.
+
+The new files get their names when all of them are complete. Until then a list of finished tasks lies beside them, so
+that a resave which was interrupted can go on.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-import math
-import os
-import sys
+import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from npy2bdv import dataset, xml
-from npy2bdv.draft import Draft
-from npy2bdv.engine import DEFAULT_MEMORY
-from npy2bdv.errors import InvalidInputError, WriteError
-from npy2bdv.location import dataset_paths
-from npy2bdv.model.affine import Affine
-from npy2bdv.model.spimdata import GeneratedBy, PathRef, ViewId, ViewTransform
-from npy2bdv.sources import names_dataset, open_source
-from npy2bdv.storage import remove_container, replace_container
+from npy2bdv import xml
+from npy2bdv.engine import DEFAULT_MEMORY, Engine
+from npy2bdv.errors import InvalidInputError, NotFoundError, WriteError
+from npy2bdv.executors import opened as opened_executor
+from npy2bdv.model.spimdata import Hdf5Loader, Partition, PathRef
+from npy2bdv.planning import TASK_BYTES, Estimate, ResavePlan, estimated, part_of, planned
+from npy2bdv.storage import (
+    check_installed,
+    create_container,
+    link_partitions,
+    remove_container,
+    replace_container,
+    share_container,
+)
+from npy2bdv.storage.base import RAW
+from npy2bdv.storage.disk import check_room, explained
 from npy2bdv.storage.journal import Lock, remove_leftovers
-from npy2bdv.storage.save import keep_backup, replace_file
-from npy2bdv.writer import DatasetWriter
+from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
+from npy2bdv.tasks import Done, carry_out
+from npy2bdv.writer import refuse_beside_another, refuse_to_replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import TypeAlias
+    import os
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+    from typing import TypeAlias, Unpack
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike
 
-    from npy2bdv.dataset import Dataset, View
-    from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.model.spimdata import SpimData
+    from npy2bdv.executors import Runner
+    from npy2bdv.model.spimdata import ImageLoader, SpimData
+    from npy2bdv.reading import Casting, Opened
     from npy2bdv.setups import Chunks, Levels
-    from npy2bdv.sources import Source, SourceView
     from npy2bdv.sources.arrays import ArrayLike
     from npy2bdv.storage.base import FormatName
     from npy2bdv.writer import Compression
@@ -45,6 +53,30 @@ if TYPE_CHECKING:
     Progress: TypeAlias = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
+
+_PACKED = 0.1  # what compression leaves of pixels, at best
+
+
+class PlanOptions(TypedDict, total=False):
+    """What `resave` and `plan_resave` take alike."""
+
+    format: FormatName | None
+    zarr_version: int | None
+    levels: Levels
+    chunks: Chunks | None
+    compression: Compression
+    axes: str | None
+    voxel_size_xyz: Iterable[float] | None
+    unit: str | None
+    dtype: DTypeLike | None
+    casting: Casting
+    value_range: tuple[float, float] | None
+    crop: Sequence[Any] | None
+    partition: tuple[int, int] | None
+    skip_zeros: bool
+    task_bytes: int
+    max_memory: int
+    views: dict[str, Any] | None
 
 
 def resave(
@@ -60,6 +92,17 @@ def resave(
     axes: str | None = None,
     voxel_size_xyz: Iterable[float] | None = None,
     unit: str | None = None,
+    views: dict[str, Any] | None = None,
+    crop: Sequence[Any] | None = None,
+    dtype: DTypeLike | None = None,
+    casting: Casting = "refuse",
+    value_range: tuple[float, float] | None = None,
+    partition: tuple[int, int] | None = None,
+    skip_zeros: bool = False,
+    executor: Runner | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    task_bytes: int = TASK_BYTES,
     max_memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
 ) -> Path:
@@ -68,7 +111,8 @@ def resave(
     Pixels are read and written a few planes at a time, so a source may be larger than memory. Channels, tiles,
     time points, voxel size and unit are taken from the source. A dataset keeps all that its XML says: labels,
     transforms, voxel sizes, missing views, the sections of BigStitcher. The new files get their names when they
-    are complete: until then, and if anything fails, what was there before stays as it was.
+    are complete: until then, and if anything fails, what was there before stays as it was. If some tasks are
+    finished by then, what they wrote stays as ``NAME.part.*``, and `resume` goes on with it.
 
     Parameters
     ----------
@@ -94,8 +138,39 @@ def resave(
         wrong.
     voxel_size_xyz, unit
         Size of a voxel (x, y, z), in place of what the source says.
+    views
+        Which views, as `edit` selects them: ``{"channel": "488", "time": range(3)}``, with ``time`` and ``setup``
+        (an id, a range or list of ids), attributes (an id or label, or several), or ``view`` (pairs (time, setup)).
+        By default all.
+    crop
+        What of each stack (z, y, x) is taken, in pixels: three slices or pairs (start, stop), None for all of an
+        axis. It stays where it was in the world.
+    dtype
+        Another pixel type.
+    casting
+        What becomes of values that the new type does not have: "refuse" is an error when one is met, "clip" takes
+        the nearest, "scale" maps the whole range of the old type (or `value_range`) onto that of the new one.
+    value_range
+        For "scale": the values (low, high) that become the least and the greatest; of floats they must be given.
+    partition
+        For HDF5: how many time points and how many setups go into one file, such as (10, 1); 0 means all. The
+        files ``NAME-TT-SS.h5`` can be written at the same time; ``NAME.h5`` links to them.
+    skip_zeros
+        Write no files for blocks of zeros (N5 never has any), nor room in shards; for OME-Zarr.
+    executor
+        Who does the work: None or "threads", this process; "processes", new ones on this machine (a script needs
+        ``if __name__ == "__main__":`` then); any ``concurrent.futures.Executor``; a ``dask.distributed.Client`` or
+        the address of its scheduler, whose workers must see the same paths. A task of N5 and OME-Zarr is a slab of
+        a view, one of HDF5 a file: only a partitioned one is written by several.
+    workers
+        How many processes; more than 1 means ``executor="processes"``.
+    resume
+        Go on with this resave where an earlier one was interrupted. What its finished tasks wrote is checked by
+        number and size of files, and written again where that is wrong.
+    task_bytes
+        About how many bytes of full resolution one task of N5 and OME-Zarr writes.
     max_memory
-        Bytes that buffers of pixels may take; one row of blocks of the source comes on top.
+        Bytes that buffers of pixels may take, in each process; one row of blocks of the source comes on top.
     progress
         Called as ``progress(done, total)`` with bytes of full resolution.
 
@@ -115,9 +190,14 @@ def resave(
     FormatError
         If the source is of no kind that can be read, or damaged.
     InvalidInputError
-        If axes, voxel size, factors, blocks or compression cannot be right, or `out` is the source itself.
+        If axes, voxel size, factors, blocks, compression, crop or partition cannot be right, `out` is the source
+        itself, or what is to be resumed was begun with other options.
+    MissingKeyError
+        If no view is selected.
     InvalidTypeError
-        If the pixels are of a type that cannot be written.
+        If the pixels are of a type that cannot be written, or a value does not fit into `dtype`.
+    WriteError
+        If something could not be written, or a worker died again and again.
 
     Examples
     --------
@@ -129,222 +209,283 @@ def resave(
     ...         len(dataset), dataset.view(channel=1).shape, dataset.view(channel=1).voxel_size_xyz
     (2, (3, 4, 5), (0.4, 0.4, 1.2))
     """
-    path_xml, path_pixels, card = dataset_paths(out, format, zarr_version)
-    made = GeneratedBy(library_version=version("npy2bdv"))
     with ExitStack() as stack:
-        given: _Given
-        if isinstance(source, (str, os.PathLike)) and names_dataset(Path(source)):
-            if axes is not None or voxel_size_xyz is not None or unit is not None:
-                raise InvalidInputError(
-                    f"{source} is a dataset, which says itself what its axes and voxel sizes are; leave out "
-                    "axes, voxel_size_xyz and unit"
-                )
-            given = _GivenDataset(stack.enter_context(dataset.open(source)))
-            given.refuse_to_overwrite(path_xml, path_pixels)
-        else:
-            named = Path(source) if isinstance(source, os.PathLike) else source
-            opened = open_source(named, axes=axes, voxel_size_xyz=voxel_size_xyz, unit=unit)
-            given = _GivenSource(stack.enter_context(opened))
-        # what cannot be stored is found before anything on disk changes
-        given.add_setups(Draft(card, levels=levels, chunks=chunks, generated_by=made))
-        part_xml = path_xml.with_name(f"{path_xml.stem}.part.xml")
-        part_xml.unlink(missing_ok=True)
-        writer = _Resaved(
-            part_xml,
-            path_pixels.with_name(f"{path_pixels.stem}.part{path_pixels.suffix}"),
-            card=card,
-            levels=levels,
-            chunks=chunks,
-            compression=compression,
-            overwrite=overwrite,
-            guarded=(path_pixels, path_xml),
-            generated_by=made,
-            max_memory=max_memory,
-            checkpoint_seconds=math.inf,  # what is not complete is of no use
-            checkpoint_bytes=sys.maxsize,
+        plan, opened = stack.enter_context(
+            planned(
+                source,
+                out,
+                format=format,
+                zarr_version=zarr_version,
+                levels=levels,
+                chunks=chunks,
+                compression=compression,
+                axes=axes,
+                voxel_size_xyz=voxel_size_xyz,
+                unit=unit,
+                dtype=dtype,
+                casting=casting,
+                value_range=value_range,
+                crop=crop,
+                partition=partition,
+                skip_zeros=skip_zeros,
+                task_bytes=task_bytes,
+                max_memory=max_memory,
+                where=views or {},
+            )
         )
-        writer.original, writer.pixel_name = given.spimdata, path_pixels.name
+        _check(plan, overwrite=overwrite)
+        crew = stack.enter_context(opened_executor(executor, workers))
+        stack.callback(Lock(plan.path_pixels).release)
+        record = _Record(plan)
+        with explained(f"beginning {plan.path_pixels.name}", plan.path_pixels.parent):
+            before = record.read() if resume else None
+            if before is None:
+                before = {}
+                _begin(plan, record)
         try:
-            with writer:
-                stack.callback(Lock(path_pixels).release)
-                stacks = given.add_setups(writer)
-                writer.check_room_for(
-                    (stack.id.setup for stack in stacks), f"the new dataset {path_pixels.name}"
-                )
-                _copy(stacks, writer, progress)
+            _carry_out(plan, before, record, opened, crew, progress, max_memory)
+            _complete(plan)
         except BaseException:
-            remove_leftovers(writer.path_pixels)
-            remove_container(card, writer.path_pixels)
-            part_xml.unlink(missing_ok=True)
+            _give_up(plan, record)
             raise
-        _put_in_place(writer, path_xml, path_pixels)
-    return path_xml
+        _put_in_place(plan)
+        record.remove()
+    return plan.path_xml
 
 
-class _Resaved(DatasetWriter):
-    """Writes under names that are given up at the end; says what the original XML said, where there was one."""
+def plan_resave(
+    source: str | os.PathLike[str] | ArrayLike,
+    out: str | os.PathLike[str],
+    *,
+    estimate: bool = False,
+    **options: Unpack[PlanOptions],
+) -> tuple[ResavePlan, Estimate | None]:
+    """Say what `resave` would do with these options; nothing is written beside `out`.
 
-    original: SpimData | None = None
-    pixel_name = ""
+    Parameters
+    ----------
+    source, out, **options
+        As in `resave`.
+    estimate
+        Write a sample of some megabytes to a temporary folder, to estimate time and bytes on disk.
 
-    def describe(self) -> SpimData:
-        """Return what the XML says of the dataset as it will be."""
-        made = super().describe()
-        loader = self.container.loader(PathRef(text=self.pixel_name), made.registrations)
-        made = replace(made, loader=loader)
-        if self.original is None:
-            return made
-        absent = frozenset(view for view in self.original.views() if view not in self.views)
-        missing = (self.original.missing or frozenset()) | absent
-        return replace(self.original, base_path=made.base_path, loader=made.loader, missing=missing)
+    Returns
+    -------
+    plan, estimate
+        What will be done; how long it will take about, where that was asked for.
+    """
+    usual: dict[str, Any] = {
+        "format": None, "zarr_version": None, "levels": "auto", "chunks": None, "compression": "default",
+        "axes": None, "voxel_size_xyz": None, "unit": None, "dtype": None, "casting": "refuse", "value_range": None,
+        "crop": None, "partition": None, "skip_zeros": False, "task_bytes": TASK_BYTES, "max_memory": DEFAULT_MEMORY,
+    }  # fmt: skip
+    given: dict[str, Any] = {**options}
+    where = given.pop("views", None) or {}
+    with planned(source, out, where=where, **{**usual, **given}) as (plan, opened):
+        return plan, estimated(plan, opened) if estimate else None
 
 
-def _put_in_place(writer: DatasetWriter, path_xml: Path, path_pixels: Path) -> None:
-    remove_leftovers(path_pixels)
+# -- before ----------------------------------------------------------------------------------------------
+
+
+def _check(plan: ResavePlan, *, overwrite: bool) -> None:
+    """Refuse what cannot be, before anything on disk changes."""
+    folder = plan.path_pixels.parent
+    codec = plan.tasks[0].target.codec
+    if not folder.is_dir():
+        raise NotFoundError(f"the folder {folder} does not exist; create it first")
+    for path in (plan.path_pixels, plan.path_xml, *(file.path for file in plan.partitions)):
+        refuse_to_replace(path, plan.card, overwrite=overwrite)
+    check_installed(plan.card, codec)
+    if caution := plan.card.cautions.get(codec.name):
+        warnings.warn(f"compression {codec.name!r} {caution}", UserWarning, stacklevel=3)
+    refuse_beside_another(plan.path_xml, plan.path_pixels)
+    share = 1.0 if codec == RAW else _PACKED
+    check_room(
+        folder, share * plan.bytes_out, f"the new dataset {plan.path_pixels.name}", "make room, or compress"
+    )
+
+
+def _begin(plan: ResavePlan, record: _Record) -> None:
+    """Remove what an earlier resave left, and create the images of a folder, before any worker fills them."""
+    record.remove()
+    _remove_parts(plan)
+    remove_temporaries(plan.path_xml)
+    if plan.card.concurrent:
+        with create_container(plan.card, plan.part_pixels) as container:
+            codec = plan.tasks[0].target.codec
+            for slab in plan.views:
+                container.declare(slab.id, slab.pyramid, slab.dtype, codec, plan.notes[slab.id.setup])
+            container.note_times(plan.described.timepoints.ids)
+    record.begin()
+
+
+def _remove_parts(plan: ResavePlan) -> None:
+    plan.part_xml.unlink(missing_ok=True)
+    for path in (plan.part_pixels, *(part_of(file.path) for file in plan.partitions)):
+        remove_leftovers(path)
+        remove_container(plan.card, path)
+
+
+class _Record:
+    """Which tasks are finished: ``NAME.part.h5.tasks`` beside the pixels, a line of JSON each."""
+
+    def __init__(self, plan: ResavePlan) -> None:
+        part = plan.part_pixels
+        self._path = part.with_name(f"{part.name}.tasks")
+        self._plan = plan
+        self.count = 0
+
+    def begin(self) -> None:
+        """Begin anew."""
+        said = {"npy2bdv resave": 1, "plan": self._plan.identity, "tasks": len(self._plan.tasks)}
+        self._path.write_text(json.dumps(said) + "\n", encoding="utf-8")
+
+    def read(self) -> dict[int, Done] | None:
+        """Return what was finished; None where there is nothing to go on with.
+
+        Raises
+        ------
+        InvalidInputError
+            If it was begun with other options, or from another source.
+        """
+        if not self._path.is_file() or (self._plan.card.concurrent and not self._plan.part_pixels.is_dir()):
+            logger.warning("there is nothing to go on with beside %s: it is begun anew", self._path)
+            return None
+        first, *lines = self._path.read_text(encoding="utf-8").split("\n")
+        try:
+            identity = json.loads(first)["plan"]
+        except (ValueError, TypeError, KeyError):
+            return None
+        if identity != self._plan.identity:
+            raise InvalidInputError(
+                f"what lies in {self._path.name} was begun with other options, or its source has changed since; "
+                "resave with the same ones, or leave out resume=True to begin anew"
+            )
+        done = {}
+        for line in lines:
+            try:
+                number, files, nbytes = json.loads(line)
+            except (ValueError, TypeError):  # the last one may be torn
+                continue
+            done[number] = Done(number=number, files=files, nbytes=nbytes)
+        self.count = len(done)
+        return done
+
+    def note(self, done: Done) -> None:
+        """Note that a task is finished."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps([done.number, done.files, done.nbytes]))
+        self.count += 1
+
+    def remove(self) -> None:
+        """Forget it."""
+        self._path.unlink(missing_ok=True)
+
+
+# -- the work --------------------------------------------------------------------------------------------
+
+
+def _carry_out(
+    plan: ResavePlan,
+    before: dict[int, Done],
+    record: _Record,
+    opened: Opened,
+    crew: Any,
+    progress: Progress | None,
+    max_memory: int,
+) -> None:
+    done, total = 0, plan.nbytes
+
+    def told(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        if progress is not None:
+            progress(done, total)
+
+    def note(each: Done) -> None:
+        if before.get(each.number) != each:
+            record.note(each)
+
+    if crew is not None:
+        for each in crew.finished([(task, before.get(task.number)) for task in plan.tasks]):
+            note(each)
+            told(plan.tasks[each.number].nbytes)
+        return
+    engine = Engine(max_memory, concurrent=plan.card.concurrent)
     try:
-        replace_container(writer.card, writer.path_pixels, path_pixels)
+        for task in plan.tasks:
+            note(carry_out(task, before.get(task.number), opened=opened, engine=engine, told=told))
+    finally:
+        engine.close()
+
+
+def _complete(plan: ResavePlan) -> None:
+    """Say in a folder what can be said when all pixels are there."""
+    if plan.card.concurrent:
+        with share_container(plan.card, plan.part_pixels) as container:
+            for slab in plan.views:
+                container.complete(slab.id)
+
+
+def _give_up(plan: ResavePlan, record: _Record) -> None:
+    """Keep what was finished, to be resumed; if nothing was, leave nothing."""
+    if record.count:
+        logger.warning(
+            "%d of %d tasks are finished and kept as %s; the same resave with resume=True goes on with them",
+            record.count,
+            len(plan.tasks),
+            plan.part_pixels.name,
+        )
+        return
+    _remove_parts(plan)
+    record.remove()
+
+
+def _loader(plan: ResavePlan) -> ImageLoader:
+    """Return how the XML names the pixels."""
+    place = PathRef(text=plan.path_pixels.name)
+    if plan.card.concurrent:
+        with share_container(plan.card, plan.part_pixels) as container:
+            return container.loader(place, [slab.id for slab in plan.views])
+    return Hdf5Loader(
+        path=place,
+        partitions=tuple(
+            Partition(
+                path=PathRef(text=file.path.name),
+                timepoints=tuple(sorted({view.time for view in file.views})),
+                setups=tuple(sorted({view.setup for view in file.views})),
+            )
+            for file in plan.partitions
+        ),
+    )
+
+
+def _put_in_place(plan: ResavePlan) -> None:
+    """Give the new files their names, the XML last."""
+    data: SpimData = replace(plan.described, loader=_loader(plan))
+    text = xml.serialise(data)
+    remove_leftovers(plan.path_pixels)
+    replace_file(plan.part_xml, text)
+    if plan.partitions:
+        for file in plan.partitions:
+            _rename(plan, part_of(file.path), file.path)
+        plan.part_pixels.unlink(missing_ok=True)
+        link_partitions(
+            plan.part_pixels, [(file.path, file.views) for file in plan.partitions], data.timepoints.ids
+        )
+        remove_leftovers(plan.part_pixels)
+    _rename(plan, plan.part_pixels, plan.path_pixels)
+    keep_backup(plan.path_xml)
+    replace_file(plan.path_xml, text)
+    plan.part_xml.unlink(missing_ok=True)
+
+
+def _rename(plan: ResavePlan, part: Path, path: Path) -> None:
+    try:
+        replace_container(plan.card, part, path)
     except PermissionError as error:  # Windows, where another program has it open
         raise WriteError(
-            f"{path_pixels} cannot be replaced, another program holds it; the new dataset is complete: close that "
-            f"program and rename {writer.path_pixels.name} to {path_pixels.name} and {writer.path_xml.name} to "
-            f"{path_xml.name}"
+            f"{path} cannot be replaced, another program holds it; the new dataset is complete: close that "
+            f"program and rename {part.name} to {path.name} and {plan.part_xml.name} to {plan.path_xml.name}"
         ) from error
-    keep_backup(path_xml)
-    replace_file(path_xml, xml.serialise(writer.describe()))
-    writer.path_xml.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stack:
-    """One stack to be copied, and how its planes (start, stop) are read."""
-
-    id: ViewId
-    shape: Zyx
-    dtype: np.dtype[Any]
-    read: Callable[[int, int], NDArray[Any]]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def _copy(stacks: list[_Stack], writer: DatasetWriter, progress: Progress | None) -> None:
-    done, total = 0, sum(stack.nbytes for stack in stacks)
-    for stack in stacks:
-        depth = writer.known(stack.id.setup).pyramid.chunks[0][0]
-        with writer.stream(setup=stack.id.setup, time=stack.id.time) as stream:
-            for z in range(0, stack.shape[0], depth):
-                planes = stack.read(z, min(z + depth, stack.shape[0]))
-                stream.put(planes, z)
-                done += planes.nbytes
-                if progress is not None:
-                    progress(done, total)
-
-
-class _GivenSource:
-    """A TIFF, a .npy file or an array."""
-
-    spimdata = None
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        for note in source.notes:
-            logger.warning(note)
-
-    def add_setups(self, draft: Draft) -> list[_Stack]:
-        """Add a setup for each channel of each tile; return the stacks to be copied."""
-        setups: dict[tuple[int | str, ...], int] = {}
-        stacks = []
-        smallest = min(min(view.voxel_size_xyz) for view in self._source.views)  # the unit of the world
-        draft.first_time = min(view.time for view in self._source.views)
-        for view in self._source.views:
-            if view.setup not in setups:
-                setups[view.setup] = setup = draft.add_setup(
-                    shape=view.shape,
-                    dtype=view.dtype,
-                    channel=view.channel,
-                    tile=view.tile,
-                    angle=view.angle,
-                    illumination=view.illumination,
-                    transform=_translation(view, smallest),
-                    voxel_size_xyz=view.voxel_size_xyz,
-                    unit=view.unit,
-                )
-                if view.position_xyz is not None:
-                    draft.set_location(setup, view.position_xyz)
-            stacks.append(
-                _Stack(
-                    id=ViewId(view.time, setups[view.setup]),
-                    shape=view.shape,
-                    dtype=view.dtype,
-                    read=partial(self._source.read, view),
-                )
-            )
-        return stacks
-
-
-def _translation(view: SourceView, smallest: float) -> tuple[ViewTransform, ...]:
-    """Return what BigStitcher makes of the location of a tile (formats.md 1.9)."""
-    if view.position_xyz is None:
-        return ()
-    x, y, z = (place / smallest for place in view.position_xyz)
-    return (ViewTransform(affine=Affine.translation((x, y, z)), name="Translation"),)
-
-
-class _GivenDataset:
-    """Another dataset. Views whose pixels are not there become missing ones."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self.spimdata = dataset.spimdata
-        self._views = list(self._views_with_pixels())
-        if not self._views:
-            raise InvalidInputError(
-                f"{dataset.path} has no view whose pixels are there; nothing can be copied"
-            )
-
-    def _views_with_pixels(self) -> Iterator[View]:
-        for view in self._dataset.views():
-            if not self._dataset.container.has(view.id):
-                logger.warning("time point %d of setup %d has no pixels: it becomes a missing view", *view.id)
-                continue
-            if view.level(0).factors != (1, 1, 1):
-                raise InvalidInputError(
-                    f"{self._dataset.path} stores setup {view.id.setup} without its full resolution: its first "
-                    f"level has the factors {view.level(0).factors} (z, y, x), and no larger image can be made"
-                )
-            yield view
-
-    def refuse_to_overwrite(self, path_xml: Path, path_pixels: Path) -> None:
-        """Refuse to write into files that are read."""
-        pixels = self._dataset.container.path
-        partitions = getattr(self.spimdata.loader, "partitions", ())
-        read = [self._dataset.path, pixels, *(pixels.parent / each.path.text for each in partitions)]
-        for path in (path_xml, path_pixels):
-            if path.resolve() in {each.resolve() for each in read}:
-                raise InvalidInputError(
-                    f"{path} belongs to the dataset that is read; give the new one another name"
-                )
-
-    def add_setups(self, draft: Draft) -> list[_Stack]:
-        """Add the setups under their ids; return the stacks to be copied."""
-        for view in self._views:
-            if view.id.setup not in draft.setups:
-                draft.add_setup(
-                    id=view.id.setup,
-                    shape=view.shape,
-                    dtype=view.dtype,
-                    voxel_size_xyz=view.voxel_size_xyz,
-                    attributes={"setup": view.id.setup},  # what the XML says of it comes from the original
-                )
-        return [
-            _Stack(id=view.id, shape=view.shape, dtype=view.dtype, read=partial(_planes, view))
-            for view in self._views
-        ]
-
-
-_Given = _GivenSource | _GivenDataset
-
-
-def _planes(view: View, start: int, stop: int) -> NDArray[Any]:
-    return view[start:stop]

@@ -115,11 +115,11 @@ class DatasetWriter(Draft, Handle):
             raise NotFoundError(f"the folder {path_pixels.parent} does not exist; create it first")
         if existing is None:
             for path in guarded:
-                _refuse_to_replace(path, card, overwrite=overwrite)
+                refuse_to_replace(path, card, overwrite=overwrite)
         check_installed(card, self._codec)
         if caution := card.cautions.get(self._codec.name):
             warnings.warn(f"compression {self._codec.name!r} {caution}", UserWarning, stacklevel=4)
-        _refuse_beside_another(path_xml, path_pixels)
+        refuse_beside_another(path_xml, path_pixels)
         self._safety = Safety(path_pixels)
         self._container: Container | None = None
         try:
@@ -875,7 +875,7 @@ def _beside(path: Path, pixels: Path) -> str:
     return Path(os.path.relpath(path, pixels.parent)).as_posix()
 
 
-def _refuse_beside_another(path_xml: Path, path_pixels: Path) -> None:
+def refuse_beside_another(path_xml: Path, path_pixels: Path) -> None:
     """Refuse to write an XML whose pixels of another format are being written: each format has a lock of its own."""
     for suffix in (suffix for card in FORMATS.values() for suffix in card.suffixes):
         other = path_xml.with_suffix(suffix)
@@ -883,7 +883,7 @@ def _refuse_beside_another(path_xml: Path, path_pixels: Path) -> None:
             Lock(other).release()
 
 
-def _refuse_to_replace(path: Path, card: FormatCard, *, overwrite: bool) -> None:
+def refuse_to_replace(path: Path, card: FormatCard, *, overwrite: bool) -> None:
     """Refuse a new dataset where something is that is no dataset, or is not to be replaced."""
     if path.exists() and not (path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)):
         raise ExistsError(

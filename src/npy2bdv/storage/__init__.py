@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,17 +20,22 @@ from npy2bdv.storage import (
     save,
     tensors,
     zarraudit,
+    zarrays,
     zarrfolder,
+    zarrlevel,
 )
 from npy2bdv.storage.base import ContainerAudit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
+    import numpy as np
+
+    from npy2bdv.model.pyramid import Pyramid
     from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
-    from npy2bdv.storage.base import Annotation, Codec, Container, FormatCard, FormatName, Pixels
+    from npy2bdv.storage.base import Annotation, Codec, Container, FormatCard, FormatName, LevelPixels, Pixels
     from npy2bdv.storage.fence import Fence
 
 FORMATS: Mapping[FormatName, FormatCard] = {"hdf5": hdf5.CARD, "n5": n5.CARD, "omezarr": omezarr.CARD_V2}
@@ -128,6 +135,51 @@ def check_installed(card: FormatCard, codec: Codec) -> None:
 def create_container(card: FormatCard, path: Path) -> Container:
     """Create an empty place for pixels; an error if something is there already."""
     return _CREATE[card.name](card, path)
+
+
+def share_container(card: FormatCard, path: Path) -> Container:
+    """Open a folder of pixels for writing into it while others do so, too. HDF5 cannot be shared."""
+    if card.name == "n5":
+        return n5.N5Container(path, "r+", shared=True)
+    assert card.name == "omezarr"
+    return omezarr.OmeZarrContainer(path, "r+", shared=True)
+
+
+def files_of(container: Container, level: LevelPixels, rows: range) -> Iterator[Path]:
+    """Iterate over the files in which rows of chunks of a level may lie; those of zeros may not be there."""
+    assert isinstance(level, (n5.N5Level, zarrlevel.OmeZarrLevel))
+    grid = [-(-size // chunk) for size, chunk in zip(level.shape[1:], level.chunk[1:], strict=True)]
+    down, right = level.piece if isinstance(level, zarrlevel.OmeZarrLevel) and level.sharded else (1, 1)
+    for z, y, x in product(rows, range(0, grid[0], down), range(0, grid[1], right)):
+        yield container.path / level.file_of((z, y, x))
+
+
+def count_files(card: FormatCard, pyramid: Pyramid, dtype: np.dtype[np.generic], codec: Codec) -> int:
+    """Return how many files the pixels of a view take in a folder; of those of zeros some may not be needed."""
+    count = 0
+    for level in range(pyramid.n_levels):
+        shape, (z, y, x) = pyramid.level_shape(level), pyramid.chunks[level]
+        file = (z, min(y, shape[1]), min(x, shape[2]))
+        if card.zarr_version is not None:
+            layout = zarrays.layout_for(card.zarr_version, (1, 1, *shape), (1, 1, *file), dtype, codec)
+            z, y, x = layout.shard[-3:]
+            file = (z, y, x)
+        count += math.prod(-(-size // side) for size, side in zip(shape, file, strict=True))
+    return count
+
+
+def link_partitions(
+    path: Path, partitions: Sequence[tuple[Path, Collection[ViewId]]], times: Collection[int]
+) -> None:
+    """Create the HDF5 file that makes one dataset of several files: it links to the images of views in them."""
+    with hdf5.Hdf5Container(path, "x") as master:
+        for file, views in partitions:
+            with hdf5.Hdf5Container(file) as source:
+                for view in sorted(views):
+                    master.describe_like(view.setup, source, view.setup)
+                    master.link(view, source, view)
+        master.note_times(times)
+        master.flush()
 
 
 def create_image(card: FormatCard, path: Path) -> omezarr.OmeZarrContainer:

@@ -157,11 +157,14 @@ def annotated(path: Path, said: Mapping[ViewId, Annotation]) -> dict[str, bytes 
 
 
 class N5Container(Handle):
-    """One N5 container: a folder with a file for each block. Pickles for reading only."""
+    """One N5 container: a folder with a file for each block. Pickles for reading only.
+
+    `shared` means that others write into it at the same time: what they have half written is left alone.
+    """
 
     card = CARD
 
-    def __init__(self, path: Path, mode: Literal["r", "r+", "x"] = "r") -> None:
+    def __init__(self, path: Path, mode: Literal["r", "r+", "x"] = "r", *, shared: bool = False) -> None:
         tensorstore()  # it reads; a recording must not find out in its middle
         self.path = path
         self._mode = mode
@@ -180,7 +183,7 @@ class N5Container(Handle):
             if path.exists():
                 raise FormatError(f"{path} is a file; an N5 container is a folder")
             raise NotFoundError(f"there is no N5 container {path}")
-        elif mode == "r+":
+        elif mode == "r+" and not shared:
             self._store.clean()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -506,6 +509,11 @@ class N5Level:
         """Whether `encode` takes parts of chunks: swapping bytes copies them."""
         return True
 
+    def file_of(self, place: Zyx) -> str:
+        """Return the key of the file in which the block at a place (z, y, x) lies."""
+        z, y, x = place
+        return f"{self._key}/{x}/{y}/{z}"
+
     def encode(self, block: NDArray[Any], place: Zyx) -> Payload:
         """Return one block as its file holds it, cut to the image; nothing for a block of zeros."""
         ends = (
@@ -538,8 +546,8 @@ class N5Level:
 
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> None:
         """Store chunks, each in a file of its own."""
-        for (z, y, x), payload in chunks:
-            self._container.put_block(f"{self._key}/{x}/{y}/{z}", payload)
+        for place, payload in chunks:
+            self._container.put_block(self.file_of(place), payload)
             if isinstance(payload, memoryview):
                 file: Any = payload.obj
                 self._spare.append(file.base)

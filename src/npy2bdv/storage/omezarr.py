@@ -118,6 +118,9 @@ class OmeZarrContainer(Handle):
         Where the XML says that the image of each view lies; by default where we put it.
     zarr_version
         Of a new folder; in an old one what lies there counts.
+    shared
+        Others write into it at the same time: what they have half written is left alone, and only `groups` and
+        views where we put them are known.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class OmeZarrContainer(Handle):
         *,
         groups: Mapping[ViewId, ZarrGroup] | None = None,
         zarr_version: int = 2,
+        shared: bool = False,
     ) -> None:
         self.path = path
         self._mode = mode
@@ -141,6 +145,8 @@ class OmeZarrContainer(Handle):
         else:
             zarr_version = self._found_version()
         self.card = CARDS[zarr_version]
+        if shared:
+            return
         if mode == "r+":
             self._folder.files.clean()
         if mode == "r+" or not self._groups:

@@ -112,6 +112,11 @@ class OmeZarrLevel:
         return 1, -(-self.shape[2] // self.chunk[2])
 
     @property
+    def sharded(self) -> bool:
+        """Whether a file holds several chunks."""
+        return self._layout.sharded
+
+    @property
     def takes_parts(self) -> bool:
         """Whether `encode` takes parts of chunks: it does not."""
         return False
@@ -129,6 +134,11 @@ class OmeZarrLevel:
             return
         z, y, x = (index // n for index, n in zip(chunks[0][0], layout.per_shard[-3:], strict=True))
         self._files.put(self._key((z, y, x)), shard_parts(layout, chunks))
+
+    def file_of(self, place: Zyx) -> str:
+        """Return the key of the file in which the chunk at a place (z, y, x) of the grid lies."""
+        per_shard = self._layout.per_shard[-3:] if self._layout.sharded else (1, 1, 1)
+        return self._key([index // n for index, n in zip(place, per_shard, strict=True)])
 
     def _key(self, place: Sequence[int]) -> str:
         """Return the file of a shard (z, y, x), or the folder of all in a row (z)."""
