@@ -88,6 +88,7 @@ SIDEWAYS = {
     ("rewrite", "engine"),
     ("rewrite", "stream"),
     ("export", "dataset"),
+    ("export", "view"),
     ("export", "engine"),  # an image is written as views are, plane by plane, by the same threads
     ("export", "stream"),
 }
@@ -145,7 +146,7 @@ LIBRARIES = {
     "isal": {"storage.codecs", "storage.journal"},
     "filelock": {"storage.journal"},
     "lxml": {"xml"},
-    "tifffile": {"storage.tiff", "sources"},
+    "tifffile": {"storage.tiff", "storage.stacks", "sources"},
     "dask": {"view"},
     "distributed": {"executors"},
     "pandas": {"dataset"},

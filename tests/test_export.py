@@ -149,7 +149,12 @@ def test_nothing_else_is_replaced(tmp_path: Path, scan: Path, what: str) -> None
 @pytest.mark.parametrize(
     ("name", "how", "error", "message"),
     [
-        ("one.h5", {}, InvalidInputError, "'one.h5' is no name for an OME-Zarr image: give NAME.ome.zarr"),
+        (
+            "one.h5",
+            {},
+            InvalidInputError,
+            "'one.h5' is no name for an image: give NAME.ome.zarr, or NAME.tif",
+        ),
         ("gone/one.ome.zarr", {}, NotFoundError, "does not exist; create it first"),
         ("one.ome.zarr", {"zarr_version": 1}, InvalidInputError, "zarr_version=1 is not known"),
         ("one.ome.zarr", {"compression": "lzf"}, InvalidInputError, "'lzf' is not known to omezarr"),

@@ -1,4 +1,4 @@
-"""Read a dataset with Bio-Formats' BDVReader and tell what was seen.
+"""Read a dataset with Bio-Formats' BDVReader, or a file with its ImageReader, and tell what was seen.
 
     python -I read_bioformats.py DATASET.xml FOLDER BIOFORMATS.jar
 
@@ -31,7 +31,9 @@ def main(xml: str, folder: Path, jar: str) -> None:
         jpype.JClass("loci.formats.services.OMEXMLService")
     )
     metadata = service.createOMEXMLMetadata()
-    reader = jpype.JClass("loci.formats.in.BDVReader")()
+    # BDVReader by name: ImageReader would ask others first
+    kind = "in.BDVReader" if xml.endswith(".xml") else "ImageReader"
+    reader = jpype.JClass(f"loci.formats.{kind}")()
     reader.setFlattenedResolutions(False)
     reader.setMetadataStore(metadata)
     reader.setId(xml)

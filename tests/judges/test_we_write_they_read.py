@@ -215,3 +215,24 @@ def test_pybdv_reads_all_pixel_types(dtype: str, form: FormatName, pybdv: Judge,
         transforms = np.reshape(view["transforms"], (-1, 3, 4))
         np.testing.assert_array_equal(transforms[0], SHIFT + view["time"])
         np.testing.assert_allclose(transforms[1:], [CALIBRATION], rtol=1e-15)
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32", "float32", "float64"])
+def test_bioformats_reads_exported_tiff(
+    bioformats: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, is_big: bool
+) -> None:
+    if is_big:
+        monkeypatch.setattr("npy2bdv.storage.stacks._CLASSIC_BYTES", 0)
+    stack = np.arange(4 * 9 * 11).reshape(4, 9, 11).astype(dtype)
+    with npy2bdv.create(tmp_path / "scan.xml") as writer:
+        known = {"voxel_size_xyz": (0.65, 0.25, 2.0), "unit": "um"}
+        writer.write(stack, setup=writer.add_setup(shape=stack.shape, dtype=dtype, **known))  # type: ignore[arg-type]
+    with npy2bdv.open(tmp_path / "scan.xml") as dataset:
+        path = npy2bdv.export(dataset.view(), tmp_path / "one.tif")
+    assert path.read_bytes()[2] == (43 if is_big else 42)
+    (series,) = bioformats.read(path)["series"]
+    (level,) = series["levels"]
+    assert level.dtype == dtype
+    np.testing.assert_array_equal(level, stack[None, None])
+    assert series["voxel_size_xyz"] == pytest.approx([0.65, 0.25, 2.0])

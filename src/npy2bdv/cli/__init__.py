@@ -70,6 +70,7 @@ def _app() -> App:
     from npy2bdv.cli.convert import convert
     from npy2bdv.cli.crop import crop
     from npy2bdv.cli.demo import demo
+    from npy2bdv.cli.export import export
     from npy2bdv.cli.info import info
     from npy2bdv.cli.merge import merge
     from npy2bdv.cli.recover import recover
@@ -85,7 +86,7 @@ def _app() -> App:
         version_flags=["--version"],
         help_format="markdown",
     )
-    for command in (demo, convert, info, check, speedtest, recover, crop, merge, repack):
+    for command in (demo, convert, export, info, check, speedtest, recover, crop, merge, repack):
         app.command(command)
     app.command(transform)
     return app
