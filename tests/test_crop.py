@@ -220,6 +220,26 @@ def test_interest_points_follow(real_data: Path, tmp_path: Path) -> None:
     assert [each for each in folder.rglob("*") if "npy2bdv-part" in each.name] == []
 
 
+def test_interest_points_go_with_their_view(real_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(real_data / "java" / "C_n5", tmp_path / "C_n5")
+    path, folder = tmp_path / "C_n5" / "bigstitcher.xml", tmp_path / "C_n5" / "interestpoints.n5"
+    other = "tpId_0_viewSetupId_1/beads"
+    ids, before = set(points(folder, "tpId_0_viewSetupId_0/beads")[0].tolist()), pairs(folder, other)
+    maps = json.loads((folder / other / "correspondences" / "attributes.json").read_bytes())["idMap"]
+    number = maps["0,0,beads"]
+    gone = {(a, b, k) for a, b, k in before if k == number and b in ids}
+    assert gone
+    lists = points(folder, other)
+    with npy2bdv.edit(path) as editor:
+        editor.remove_views(view=(0, 0))
+        assert (folder / "tpId_0_viewSetupId_0").is_dir()
+    assert not (folder / "tpId_0_viewSetupId_0").exists()
+    assert pairs(folder, other) == before - gone
+    for mine, theirs in zip(points(folder, other), lists, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert not (folder / "npy2bdv-edit").exists()
+
+
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"zyx": ((0, 0), None, None)}, InvalidInputError, "keeps no pixels"),
     ({"zyx": ((0, 99), None, None)}, InvalidInputError, "the image has 11 along z"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import h5py
 import numpy as np
 import pytest
 import tensorstore
@@ -17,6 +19,7 @@ import yaozarrs
 
 import npy2bdv
 from npy2bdv import ViewId
+from npy2bdv.editor import session as session_module
 from npy2bdv.errors import (
     ExistsError,
     FormatError,
@@ -26,7 +29,8 @@ from npy2bdv.errors import (
     NotFoundError,
     WriteError,
 )
-from npy2bdv.storage import save
+from npy2bdv.storage import pending, save
+from npy2bdv.storage.pending import PendingEdit, record_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +42,8 @@ FORMATS: dict[str, dict[str, Any]] = {
     "zarr2": {"format": "omezarr", "zarr_version": 2},
     "zarr3": {"format": "omezarr", "zarr_version": 3},
 }
+
+SUFFIXES = {"hdf5": ".h5", "n5": ".n5", "zarr2": ".ome.zarr", "zarr3": ".ome.zarr"}
 
 
 def record(folder: Path, **format: Any) -> Path:  # noqa: A002
@@ -520,7 +526,8 @@ def test_a_removed_setup_leaves_no_trace_in_the_xml(scan: Path) -> None:
     with_sections(scan)
     before = scan.with_suffix(".h5").read_bytes()
     with npy2bdv.edit(scan) as editor:
-        editor.remove_setups(setup=[1, 3])
+        editor.remove_setups(setup=[1, 3], keep_pixels=True)
+        assert "in the XML only" in str(editor.preview())
     assert [node.findtext("id") for node in ElementTree.parse(scan).iter("ViewSetup")] == ["0", "2"]
     assert pairs_of(scan, "MissingView") == set()
     assert pairs_of(scan, "ViewRegistration") == {(time, setup) for time in "01" for setup in "02"}
@@ -531,6 +538,58 @@ def test_a_removed_setup_leaves_no_trace_in_the_xml(scan: Path) -> None:
     assert scan.with_suffix(".h5").read_bytes() == before
     with npy2bdv.open(scan) as dataset:
         assert dataset.view(time=1, channel="561")[0, 0, 0] == 3
+
+
+def stored(path: Path) -> set[ViewId]:
+    """Return the views that have files, or groups in a file, whatever the XML says; -1 for what describes a setup."""
+    if path.with_suffix(".h5").is_file():
+        with h5py.File(path.with_suffix(".h5")) as file:
+            found = {f"{time}/{setup}" for time in file if time[0] == "t" for setup in file[time]}
+            setups = {int(name[1:]) for name in file if name[0] == "s"}
+        views = {ViewId(int(name[1:6]), int(name[8:])) for name in found}
+        return views | {ViewId(-1, setup) for setup in setups}
+    if path.with_suffix(".n5").is_dir():
+        root = path.with_suffix(".n5")
+        pairs = [each.relative_to(root).parts for each in root.glob("setup*/timepoint*")]
+        views = {ViewId(int(time[9:]), int(setup[5:])) for setup, time in pairs}
+        return views | {ViewId(-1, int(each.name[5:])) for each in root.glob("setup*")}
+    images = [
+        re.fullmatch(r"s(\d+)-t(\d+)\.zarr", each.name) for each in path.with_suffix(".ome.zarr").iterdir()
+    ]
+    return {ViewId(int(each[2]), int(each[1])) for each in images if each}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_pixels_go_with_what_is_removed(format: str, tmp_path: Path) -> None:  # noqa: A002
+    path = record(tmp_path, **FORMATS[format])
+    before = stored(path)
+    with npy2bdv.open(path) as dataset:
+        kept = {view.id: view[...] for view in dataset}
+    with npy2bdv.edit(path) as editor:
+        editor.remove_setups(setup=1)
+        editor.remove_views(view=(0, 2))
+        editor.set_labels("channel", {"488": "GFP"})  # in the same commit, of views that go and of others
+        editor.crop(zyx=(None, None, (2, None)), setup=3)
+        assert stored(path) == before
+    assert stored(path) == {view for view in before if view.setup != 1 and view != (0, 2)}
+    with npy2bdv.open(path) as dataset:
+        assert {view.id for view in dataset} == {view for view in kept if view.setup != 1 and view != (0, 2)}
+        for view in dataset:
+            expected = kept[view.id]
+            np.testing.assert_array_equal(view[...], expected[..., 2:] if view.id.setup == 3 else expected)
+    assert not [each.name for each in tmp_path.iterdir() if "edit" in each.name]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_pixels_stay_where_that_is_asked_for(format: str, tmp_path: Path) -> None:  # noqa: A002
+    path = record(tmp_path, **FORMATS[format])
+    before = snapshot(tmp_path)
+    with npy2bdv.edit(path) as editor:
+        editor.remove_setups(setup=1, keep_pixels=True)
+        editor.remove_views(view=(0, 2), keep_pixels=True)
+        assert str(editor.preview()).count("(in the XML only)") == 2
+    changed = {name for name, each in snapshot(tmp_path).items() if before.get(name) != each}
+    assert changed - {f"{each.name}.lock" for each in tmp_path.iterdir()} == {"scan.xml", "scan.xml~1"}
 
 
 def test_a_removed_setup_goes_from_loaders_that_list_it(tmp_path: Path) -> None:
@@ -675,12 +734,89 @@ def test_a_full_disk_leaves_everything_as_it_was(
             with pytest.raises(WriteError, match=r"No space left.*as it was, and the edits are kept"):
                 editor.commit()
         found = snapshot(tmp_path)
-        assert found.pop("scan.xml~1") == before["scan.xml"]
+        if format == "hdf5":  # all else is in the record, which comes before
+            assert found.pop("scan.xml~1") == before["scan.xml"]
         assert {name: each for name, each in found.items() if not name.endswith(".lock")} == before
         editor.commit()
     assert "GFP" in path.read_text(encoding="utf-8")
     with npy2bdv.open(path) as dataset:
         assert dataset.view(channel="GFP", tile="left").voxel_size_xyz == (9, 9, 9)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_ctrl_c_at_the_instant_of_the_commit(
+    where: str,
+    format: str,  # noqa: A002
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has happened or not, the session knows which, and goes on."""
+    path = record(tmp_path, **FORMATS[format])
+    before = path.read_bytes()
+    module, name = (session_module, "replace_file") if format == "hdf5" else (PendingEdit, "commit")
+    call = getattr(module, name)
+
+    def interrupted(*given: Any, **options: Any) -> None:
+        if where == "after":
+            call(*given, **options)
+        raise KeyboardInterrupt
+
+    with npy2bdv.edit(path) as editor:
+        editor.set_voxel_size((9, 9, 9))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                editor.commit()
+        assert editor.changed == (where == "before")
+        assert (path.read_bytes() == before) == (where == "before")
+        editor.rename_setup(0, "green")
+        editor.commit()
+        assert not record_path(tmp_path / ("scan" + SUFFIXES[format])).exists()
+    with npy2bdv.open(path) as dataset:
+        assert dataset.view(time=0, setup=0).setup.name == "green"
+        assert dataset.view(time=0, setup=0).voxel_size_xyz == (9, 9, 9)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_error_of_undoing_does_not_hide_the_first(
+    format: str,  # noqa: A002
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = record(tmp_path, **FORMATS[format])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("second")
+
+    with npy2bdv.edit(path) as editor:
+        editor.remove_setups(setup=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(PendingEdit, "commit", lambda *_, **__: 1 / 0)
+            patch.setattr(pending, "finish_or_undo", fail)
+            with pytest.raises(ZeroDivisionError) as raised:
+                editor.commit()
+        assert "not removed yet (second): npy2bdv recover" in raised.value.__notes__[0]
+        editor.discard()
+    assert npy2bdv.recover(path).edit == "undone"
+
+
+def test_the_name_of_a_setup_reaches_its_images(tmp_path: Path) -> None:
+    for format_ in ("zarr2", "zarr3"):
+        (tmp_path / format_).mkdir()
+        path = record(tmp_path / format_, **FORMATS[format_])
+        with npy2bdv.edit(path) as editor:
+            editor.rename_setup(2, "red, left")
+        names = {}
+        for each in path.with_suffix(".ome.zarr").glob("s*.zarr"):
+            text = (each / (".zattrs" if format_ == "zarr2" else "zarr.json")).read_text("utf-8")
+            said = json.loads(text)
+            said = said if format_ == "zarr2" else said["attributes"]["ome"]
+            names[each.name] = said["multiscales"][0]["name"]
+        assert {name for name, called in names.items() if called == "red, left"} == {
+            "s2-t0.zarr",
+            "s2-t1.zarr",
+        }
 
 
 def test_an_xml_that_windows_does_not_let_go(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from npy2bdv.setups import DraftSetup
 from npy2bdv.storage import open_container
 from npy2bdv.storage.base import RAW, Codec
 from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.storage.pending import record_path
 
 if TYPE_CHECKING:
     import os
@@ -230,7 +231,7 @@ def refuse_unfinished(pixels: Path, *, locked: bool = False) -> None:
 
 def _refuse_half_edited(pixels: Path) -> None:
     """Refuse pixels whose edit was interrupted; its record lies beside them."""
-    record = pixels.with_name(f"{pixels.name}.edit")
+    record = record_path(pixels)
     if record.exists():
         raise FormatError(
             f"an edit of {pixels.name} was interrupted (there is {record.name}); bring it into order first: "

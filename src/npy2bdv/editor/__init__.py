@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npy2bdv.editor.metadata import MetadataEdits
-from npy2bdv.editor.pixels import PixelEdits
 from npy2bdv.editor.removal import RemovalEdits
 from npy2bdv.editor.session import Preview
 from npy2bdv.editor.transforms import TransformEdits
@@ -52,7 +51,7 @@ def edit(path: str | os.PathLike[str]) -> Editor:
     return Editor(Path(path))
 
 
-class Editor(TransformEdits, PixelEdits, MetadataEdits, RemovalEdits):
+class Editor(TransformEdits, MetadataEdits, RemovalEdits):
     """Edits of one dataset, collected until `commit`. Use as a context manager.
 
     Every edit takes the same selection of views: ``view=`` (a `ViewId`, or several), or ``time=`` (an id, a range, a

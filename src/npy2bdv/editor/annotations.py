@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from npy2bdv.errors import WriteError
 from npy2bdv.storage import annotated
 from npy2bdv.storage.files import FileStore
+from npy2bdv.storage.pending import Change, NewFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from npy2bdv.editor.session import Commit
-    from npy2bdv.model.spimdata import SpimData
+    from npy2bdv.editor.works import Commit
+    from npy2bdv.model.spimdata import SpimData, ViewId
     from npy2bdv.storage.base import Annotation
 
 ANNOTATIONS = "annotations"
@@ -24,8 +24,7 @@ ANNOTATIONS = "annotations"
 class AnnotationWork:
     """Voxel sizes and channels of some setups, to be said in small files beside the pixels of their views.
 
-    Each file is replaced at once, all before the XML is. A kill in between leaves the XML as it was, so that it is seen
-    that the edit was not completed; repeating it completes the files, too.
+    They change together with the XML. Images that are written anew in the same commit say it of themselves.
 
     Parameters
     ----------
@@ -41,42 +40,38 @@ class AnnotationWork:
         self.setups = setups
         self._files = FileStore(path)
         self._data = data
-        self._before: dict[str, bytes | None] = {}
 
     @property
     def nbytes(self) -> int:
         """How many bytes the files will have."""
         return sum(len(text) for text in self._texts(self._data()).values() if text is not None)
 
-    def prepare(self, commit: Commit) -> None:
-        """Write the files."""
-        self._before = {}
-        for key, text in self._texts(commit.after).items():
-            self._before[key] = self._files.get(key)
-            self._put(key, text)
+    @property
+    def replaced(self) -> frozenset[ViewId]:
+        """None: images stay."""
+        return frozenset()
 
-    def finish(self) -> None:
-        """Write them again where another work has put other ones in their place."""
-        for key, text in self._texts(self._data()).items():
-            self._put(key, text)
+    def prepare(self, commit: Commit) -> None:
+        """Nothing is written beforehand."""
+
+    def change(self, commit: Commit, replaced: frozenset[ViewId]) -> Change:
+        """Return the files with their new texts."""
+        texts = {self._files.root / key: text for key, text in self._texts(commit.after, replaced).items()}
+        return Change(
+            files=tuple(NewFile(path=path, content=text) for path, text in texts.items() if text is not None),
+            removed=tuple(path for path, text in texts.items() if text is None),
+        )
 
     def undo(self) -> None:
-        """Bring back what was there."""
-        for key, text in self._before.items():
-            self._put(key, text)
+        """Nothing was written."""
 
-    def _texts(self, data: SpimData) -> dict[str, bytes | None]:
-        said = {view: self.setups[view.setup] for view in data.views() if view.setup in self.setups}
+    def _texts(self, data: SpimData, replaced: frozenset[ViewId] = frozenset()) -> dict[str, bytes | None]:
+        said = {
+            view: self.setups[view.setup]
+            for view in data.views()
+            if view.setup in self.setups and view not in replaced
+        }
         return annotated(data.loader, self._files.root, said)
-
-    def _put(self, key: str, text: bytes | None) -> None:
-        try:
-            if text is None:
-                self._files.remove(key)
-            else:
-                self._files.put(key, [text])
-        except OSError as error:
-            raise WriteError(f"{self._files.root / key} cannot be written ({error})") from error
 
 
 def both(earlier: Annotation | None, later: Annotation) -> Annotation:

@@ -168,7 +168,7 @@ class MetadataEdits(Session):
     # -- setups ------------------------------------------------------------------------------------------
 
     def rename_setup(self, setup: int, name: str) -> None:
-        """Give a setup another name.
+        """Give a setup another name; that of its images in OME-Zarr is changed, too.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class MetadataEdits(Session):
         data = self.data
         known = data.setup(setup)
         changed = replace(data, setups={**data.setups, setup: replace(known, name=name)})
-        self._stage(changed, f"setup {setup}: name {name!r}")
+        self._stage_annotated(changed, f"setup {setup}: name {name!r}", {setup: Annotation(name=name)})
 
     def set_voxel_size(
         self, size_xyz: Sequence[float] | None = None, unit: str | None = None, **where: Any
@@ -384,12 +384,11 @@ class MetadataEdits(Session):
         if path is None:
             self._stage(data, f"{line} (in the XML only: the pixels are not there, or not below its folder)")
             return
-        earlier = self._works.pop(ANNOTATIONS, None)
+        earlier = self._works.get(ANNOTATIONS)
         said = dict(earlier.setups) if isinstance(earlier, AnnotationWork) else {}
         said |= {setup: both(said.get(setup), annotation) for setup, annotation in setups.items()}
-        # first of all works, so last to be finished: others may put new images in the place of those annotated
-        self._works = {ANNOTATIONS: AnnotationWork(path, said, lambda: self._data), **self._works}
-        self._stage(data, line)
+        work = AnnotationWork(path, said, lambda: self._data)
+        self._stage(data, line, works={ANNOTATIONS: work})
 
 
 def _entities(data: SpimData, attribute: str) -> dict[int, Entity]:

@@ -18,7 +18,7 @@ from npy2bdv.model.spimdata import ContainerLoader, ViewId
 from npy2bdv.rewrite import write_view
 from npy2bdv.storage import open_container
 from npy2bdv.storage.base import ImageNote
-from npy2bdv.storage.pending import Change, NewFile
+from npy2bdv.storage.pending import Change
 from npy2bdv.storage.points import has_points, move_points, staged_points
 from npy2bdv.storage.staging import Staging, alias
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from npy2bdv.editor.session import Commit
+    from npy2bdv.editor.works import Commit
     from npy2bdv.model.spimdata import SpimData
     from npy2bdv.rewrite import Images
     from npy2bdv.storage.points import Key, Move
@@ -50,6 +50,8 @@ class PixelWork:
         For each edit of each setup whether the image is to stay where it is in the world.
     removed
         Views whose images go.
+    forgotten
+        Views whose interest points go.
     removed_setups
         Setups of which nothing is kept.
     progress
@@ -60,6 +62,7 @@ class PixelWork:
     images: Mapping[int, Images] = field(default_factory=dict)
     placed: Mapping[int, tuple[bool, ...]] = field(default_factory=dict)
     removed: frozenset[ViewId] = frozenset()
+    forgotten: frozenset[ViewId] = frozenset()
     removed_setups: frozenset[int] = frozenset()
     progress: Callable[[int, int], None] | None = None
     _staging: Staging | None = None
@@ -72,6 +75,11 @@ class PixelWork:
 
     def _written(self) -> list[Images]:
         return [each for setup, each in sorted(self.images.items()) if setup not in self.removed_setups]
+
+    @property
+    def replaced(self) -> frozenset[ViewId]:
+        """Views that get new images, or none."""
+        return self.removed | {view for each in self._written() for view in each.views}
 
     def prepare(self, commit: Commit) -> None:
         """Write the new images beside the old ones.
@@ -89,7 +97,8 @@ class PixelWork:
         lists = _lists(commit.before)
         views = [view for each in self._written() for view in each.views if view not in self.removed]
         moves = self._moves(folder, lists)
-        beside = [staged_points(folder)] if moves else []
+        gone = frozenset(view for view in self.forgotten if has_points(folder, lists, view))
+        beside = [staged_points(folder)] if moves or gone else []
         try:
             self._staging = Staging(loader, self.pixels, root, views, beside=beside)
             self._write(commit, self._staging)
@@ -97,7 +106,7 @@ class PixelWork:
                 self._staging.remove(view)
             for setup in sorted(self.removed_setups):
                 self._staging.remove_setup(setup)
-            self._change = move_points(folder, lists, moves) if moves else Change()
+            self._change = move_points(folder, lists, moves, gone) if moves or gone else Change()
             self._staging.flush()
         except OSError as error:
             if isinstance(error, WriteError):
@@ -146,16 +155,19 @@ class PixelWork:
             view: partial(_moved, images)
             for images in self._written()
             if images.edits
-            for view in {key[0] for key in lists if key[0].setup == images.setup}
+            for view in {key[0] for key in lists if key[0].setup == images.setup} - self.forgotten
             if has_points(folder, lists, view)
         }
 
-    def seal(self, commit: Commit, *, backup: bool) -> None:
+    def change(self, commit: Commit, replaced: frozenset[ViewId]) -> Change:
+        """Return what changes beside the images, whose exchange `seal` states."""
+        return self._change
+
+    def seal(self, change: Change) -> None:
         """Let all this have happened, together with the new XML."""
         assert self._staging is not None
-        xml = NewFile(path=commit.path, content=commit.text, backup=backup)
         try:
-            self._staging.commit(self._change + Change(files=(xml,)))
+            self._staging.commit(change)
         except OSError as error:
             if isinstance(error, WriteError):
                 raise

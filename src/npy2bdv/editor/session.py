@@ -7,10 +7,11 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from npy2bdv import xml
 from npy2bdv.editor.selection import Selector
+from npy2bdv.editor.works import Commit, RecordOnly, Sealing
 from npy2bdv.errors import (
     ClosedError,
     ExistsError,
@@ -25,7 +26,7 @@ from npy2bdv.location import find_xml, pixel_path, read_bytes
 from npy2bdv.model.spimdata import SpimData
 from npy2bdv.storage import READABLE
 from npy2bdv.storage.journal import Lock, journal_path
-from npy2bdv.storage.pending import finish_or_undo
+from npy2bdv.storage.pending import Change, NewFile, finish_or_undo, pending
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 
 if TYPE_CHECKING:
@@ -34,56 +35,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from npy2bdv.editor.works import Work
     from npy2bdv.model.spimdata import ViewId, ViewRegistration
 
 logger = logging.getLogger(__name__)
 
 _LINES = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """What is about to be written: the XML, what it says now and what it will say, and its new text."""
-
-    path: Path
-    before: SpimData
-    after: SpimData
-    text: bytes
-
-
-@runtime_checkable
-class Sealing(Protocol):
-    """A work that brings the XML to the disk itself, in one act with what it has prepared: they belong together."""
-
-    def seal(self, commit: Commit, *, backup: bool) -> None:
-        """Let everything that was prepared have happened; from then on `finish` cannot be in vain, only late."""
-        ...
-
-
-class Work(Protocol):
-    """What a commit has to do beside the XML, staged together with the change of the XML that belongs to it.
-
-    `prepare` of all works comes first and leaves the dataset as it is in the eyes of everybody who reads it; then the
-    XML is replaced; then `finish` of all works, in reverse order, brings the rest. Where something fails before the XML
-    is replaced, `undo` takes back what was prepared.
-    """
-
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes will be written."""
-        ...
-
-    def prepare(self, commit: Commit) -> None:
-        """Write what has to be there before the XML names it, beside what is there."""
-        ...
-
-    def finish(self) -> None:
-        """Do what remains once the XML has been replaced."""
-        ...
-
-    def undo(self) -> None:
-        """Take back what `prepare` did, also if it failed half-way."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,27 +251,58 @@ class Session(Handle):
         if not self._changes:
             return
         commit = Commit(path=self.path, before=self._saved, after=self.data, text=xml.serialise(self._data))
+        own = self._own_pixels()
+        if own is not None:
+            finish_or_undo(own)  # an earlier commit may have come to no end: a full disk, Ctrl-C
         self._check_unchanged()
         begun: list[Work] = []
+        sealing: Sealing | None = None
+        record: RecordOnly | None = None
         try:
             for work in self._works.values():
                 begun.append(work)
                 work.prepare(commit)
+            replaced = frozenset(view for work in begun for view in work.replaced)
+            change = sum((work.change(commit, replaced) for work in begun), Change())
             sealing = next((work for work in begun if isinstance(work, Sealing)), None)
-            if sealing is None:
+            if sealing is None and change == Change():
                 self._save(commit.text)
             else:
-                self._check_unchanged()  # pixels take their time
-                sealing.seal(commit, backup=not self._backed_up)
+                if begun:
+                    self._check_unchanged()  # pixels take their time
+                if sealing is None:
+                    assert own is not None  # or there would be nothing to change
+                    sealing = record = RecordOnly(own, self.path.parent)
+                xml_file = NewFile(path=self.path, content=commit.text, backup=not self._backed_up)
+                sealing.seal(change + Change(files=(xml_file,)))
                 self._backed_up = True
-        except BaseException:
-            for work in reversed(begun):
-                work.undo()
+        except BaseException as error:
+            self._take_back([*begun, *([] if record is None else [record])], error)
+            if self._has_happened(commit):  # Ctrl-C came just after it
+                self._take_as_saved(commit)
             raise
+        self._take_as_saved(commit)
+        if sealing is not None:
+            sealing.finish()
+
+    def _take_as_saved(self, commit: Commit) -> None:
         self._saved, self._digest = commit.after, _digest(commit.text)
-        works, self._works, self._changes = self._works, {}, []
-        for work in reversed(works.values()):
-            work.finish()
+        self._works, self._changes = {}, []
+
+    def _take_back(self, begun: Sequence[Work | RecordOnly], error: BaseException) -> None:
+        """Undo what was prepared; what goes wrong with it does not hide why."""
+        for work in reversed(begun):
+            try:
+                work.undo()
+            except Exception as another:
+                error.add_note(f"what was begun is not removed yet ({another}): npy2bdv recover {self.path}")
+
+    def _has_happened(self, commit: Commit) -> bool:
+        """Tell whether a commit that was interrupted had happened before."""
+        own = self._own_pixels()
+        if own is not None and pending(own) == "committed":
+            return True
+        return self.path.is_file() and self.path.read_bytes() == commit.text
 
     def save_as(self, path: str | os.PathLike[str]) -> Path:
         """Write the dataset with all edits so far as another XML over the same pixels, beside the first.

@@ -161,6 +161,7 @@ class Annotation:
     voxel_size_xyz: Triple | None = None
     unit: str | None = None
     channel: str | None = None
+    name: str | None = None
 
 
 def plane_runs(rows: Any) -> tuple[tuple[int, int], ...]:

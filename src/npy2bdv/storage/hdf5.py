@@ -390,7 +390,7 @@ class Hdf5Container(Handle):
     def exchange(self, view: ViewId, by: ViewId | None) -> Change:
         """Give a view the images that were declared as another one, or none; what else lies with it stays."""
         if by is None:
-            if _view_path(view) in self.file:
+            if self.file.get(_view_path(view), getlink=True) is not None:  # a link may lead nowhere
                 del self.file[_view_path(view)]
             return Change()
         new = self.file[_view_path(by)]

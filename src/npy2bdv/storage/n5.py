@@ -334,7 +334,8 @@ class N5Container(Handle):
         if by is None:
             return Change(removed=(target, cache))
         old = read_attributes(self._store, _view_key(view))
-        old.pop("npy2bdv_missing_planes", None)
+        for ours in ("npy2bdv_missing_planes", "units"):  # said again, or no longer true
+            old.pop(ours, None)
         self.describe(_view_key(by), old | read_attributes(self._store, _view_key(by)))
         return Change(swaps=((self.path / _view_key(by), target),), removed=(cache,))
 

@@ -208,6 +208,14 @@ def with_channel(said: Attributes, number: int, label: str) -> Attributes:
     return {**said, "omero": {**said["omero"], "channels": channels}}
 
 
+def with_name(said: Attributes, name: str) -> Attributes:
+    """Return a description in which the image is called otherwise."""
+    image = _described(said)
+    if image is None:
+        return said
+    return {**said, "multiscales": [{**image, "name": name}, *said["multiscales"][1:]]}
+
+
 def scale_of(dataset: Mapping[str, Any]) -> Factors | None:
     """Return the scale (z, y, x) of one dataset of a multiscale image; None where none is given in numbers."""
     for transform in dataset.get("coordinateTransformations") or ():

@@ -7,7 +7,7 @@ with the axes t, c, z, y, x. Images of other programs are read whatever their ax
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -523,6 +523,7 @@ def annotated(
         if view in groups:
             channel = (groups[view].indices or (0,))[0]
             images.setdefault(groups[view].path, []).append((channel, annotation))
+    shared = Counter(group.path for group in groups.values())  # by several views: it has the name of none
     texts: dict[str, bytes | None] = {}
     for group, wanted in images.items():
         attributes = folder.attributes(group)
@@ -531,7 +532,7 @@ def annotated(
         described = before = ngff.from_attributes(attributes)
         try:
             for channel, annotation in wanted:
-                described = _annotated(described, channel, annotation)
+                described = _annotated(described, channel, annotation, alone=shared[group] == 1)
         except (AttributeError, TypeError, ValueError, LookupError) as error:
             raise FormatError(
                 f"{path / group}: what it says of voxels and channels is damaged ({error!r})"
@@ -541,13 +542,15 @@ def annotated(
     return texts
 
 
-def _annotated(said: Attributes, channel: int, annotation: Annotation) -> Attributes:
+def _annotated(said: Attributes, channel: int, annotation: Annotation, *, alone: bool) -> Attributes:
     if annotation.voxel_size_xyz is not None:
         said = ngff.with_voxel_size(said, annotation.voxel_size_xyz)
     if annotation.unit is not None:
         said = ngff.with_unit(said, annotation.unit)
     if annotation.channel is not None:
         said = ngff.with_channel(said, channel, annotation.channel)
+    if annotation.name is not None and alone:
+        said = ngff.with_name(said, annotation.name)
     return said
 
 

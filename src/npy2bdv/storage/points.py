@@ -46,7 +46,12 @@ def has_points(folder: Path, lists: Mapping[Key, str], view: ViewId) -> bool:
     return any(key[0] == view and is_real_folder(folder / text) for key, text in lists.items())
 
 
-def move_points(folder: Path, lists: Mapping[Key, str], moves: Mapping[ViewId, Move]) -> Change:
+def move_points(
+    folder: Path,
+    lists: Mapping[Key, str],
+    moves: Mapping[ViewId, Move],
+    removed: frozenset[ViewId] = frozenset(),
+) -> Change:
     """Write new lists beside the old ones; return what gives them their place.
 
     Parameters
@@ -57,6 +62,8 @@ def move_points(folder: Path, lists: Mapping[Key, str], moves: Mapping[ViewId, M
         Where the group of each view and label lies in it.
     moves
         What happens to the places of points of a view.
+    removed
+        Views whose lists go, and all pairs with them.
 
     Raises
     ------
@@ -71,7 +78,10 @@ def move_points(folder: Path, lists: Mapping[Key, str], moves: Mapping[ViewId, M
     gone: dict[Key, NDArray[np.uint64]] = {}
     for key, text in there.items():
         group = f"{text}/interestpoints"
-        if key[0] in moves and (folder / group).is_dir():
+        if key[0] in removed:
+            if (folder / group / "id" / _ATTRIBUTES).is_file():
+                gone[key] = _read(folder / group / "id").reshape(-1)
+        elif key[0] in moves and (folder / group).is_dir():
             ids = _read(folder / group / "id").reshape(-1)
             places = _read(folder / group / "loc").reshape(-1, 3)
             if not len(ids):
@@ -81,6 +91,8 @@ def move_points(folder: Path, lists: Mapping[Key, str], moves: Mapping[ViewId, M
             gone[key] = ids[~stays]
             swaps.append((staged / group, folder / group))
     for key, text in there.items():
+        if key[0] in removed:
+            continue
         group = f"{text}/correspondences"
         if (folder / group / "data" / _ATTRIBUTES).is_file():
             rows = _read(folder / group / "data").reshape(-1, 3)
@@ -90,7 +102,16 @@ def move_points(folder: Path, lists: Mapping[Key, str], moves: Mapping[ViewId, M
                 _write(store, f"{group}/data", rows[stays], _attributes(folder / group / "data"))
                 swaps.append((staged / group, folder / group))
     store.sync()
-    return Change(swaps=tuple(swaps))
+    return Change(swaps=tuple(swaps), removed=tuple(_groups_of(folder, there, removed)))
+
+
+def _groups_of(folder: Path, lists: Mapping[Key, str], removed: frozenset[ViewId]) -> set[Path]:
+    """Return the folders that go with some views: those of the views, where they hold nothing of others."""
+    groups = {folder / text for key, text in lists.items() if key[0] in removed}
+    kept = {folder / text for key, text in lists.items() if key[0] not in removed}
+    views = {group.parent for group in groups if group.parent != folder}
+    whole = {view for view in views if not any(each.is_relative_to(view) for each in kept)}
+    return whole | {group for group in groups if group.parent not in whole}
 
 
 def _paired(
