@@ -243,6 +243,28 @@ def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:
     assert len(opened) == 0
 
 
+def test_files_are_looked_into_once_as_long_as_they_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for z in range(20):
+        write(tmp_path / f"z{z}.npy", stack(5, 7))
+    opened: list[Path] = []
+    once = files.FilesSource._file
+
+    def noting(self: files.FilesSource, path: Path) -> Any:
+        opened.append(path)
+        return once(self, path)
+
+    monkeypatch.setattr(files.FilesSource, "_file", noting)
+    for _ in range(3):
+        with open_source(tmp_path / "z{z}.npy") as source:
+            assert [view.shape for view in source.views] == [(20, 5, 7)]
+        assert len(opened) == 20
+    write(tmp_path / "z3.npy", stack(6, 7))
+    with pytest.raises(InvalidInputError, match="have to be alike"):
+        open_source(tmp_path / "z{z}.npy")
+
+
 # Refusals
 
 

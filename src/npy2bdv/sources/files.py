@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,14 +15,16 @@ from npy2bdv.sources.base import Source, SourceView
 from npy2bdv.sources.pattern import Labels, Pattern, as_labels, natural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from functools import partial
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    OpenFile: TypeAlias = Callable[[Path], Source]
+    OpenFile: TypeAlias = partial[Source]
 
 _FILES_KEPT = 8
+_LAYOUTS_KEPT = 2
 _NAMED = 5  # in a message
 _WHICH = ("time", "channel", "tile", "angle", "illumination")
 
@@ -62,16 +65,23 @@ class FilesSource(Source):
         self._open_file = open_file
         self._opened: OrderedDict[Path, Source] = OrderedDict()
         self._closed = False
-        told = list(notes)
-        try:
-            stacks = self._collected(files, told)
-            _check_alike(stacks)
-            told += _gaps(stacks)
-            places = _places(stacks, told)
-        except BaseException:
-            self._close()
-            raise
-        super().__init__(places, dict.fromkeys(told))
+        key = _stamps(files, open_file)
+        found = _looked_into.get(key)
+        if found is None:
+            told = list(notes)
+            try:
+                stacks = self._collected(files, told)
+                _check_alike(stacks)
+                told += _gaps(stacks)
+                found = _places(stacks, told), tuple(dict.fromkeys(told))
+            except BaseException:
+                self._close()
+                raise
+            with _guard:
+                while len(_looked_into) >= _LAYOUTS_KEPT:
+                    del _looked_into[next(iter(_looked_into))]
+                _looked_into[key] = found
+        super().__init__(*found)
 
     def _collected(self, files: Mapping[Path, Labels], told: list[str]) -> _Stacks:
         """Look into all files; return what there is of each stack (time, channel, ...), by z."""
@@ -135,6 +145,18 @@ class FilesSource(Source):
     def _close(self) -> None:
         while self._opened:
             self._opened.popitem()[1].close()
+
+
+_guard = threading.Lock()
+_looked_into: dict[Any, tuple[dict[SourceView, list[_Piece | None]], tuple[str, ...]]] = {}
+"""What was found in files: a conversion opens the same ones for each of its tasks, and they may be thousands."""
+
+
+def _stamps(files: Mapping[Path, Labels], open_file: OpenFile) -> Any:
+    """Return what tells whether files are the same, read in the same way."""
+    how = open_file.func, *open_file.args, *open_file.keywords.items()
+    about = ((path, path.stat(), tuple(labels.items())) for path, labels in files.items())
+    return how, tuple((path, stat.st_mtime_ns, stat.st_size, labels) for path, stat, labels in about)
 
 
 def from_pattern(text: str, suffixes: Sequence[str], open_file: OpenFile) -> FilesSource:
