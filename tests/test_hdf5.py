@@ -18,6 +18,7 @@ from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundEr
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.storage.base import RAW, Codec
+from npy2bdv.storage.flushes import FlushedFile
 from npy2bdv.storage.hdf5 import CARD, PIXEL_TYPES, Hdf5Container
 
 SHAPE = (7, 20, 33)
@@ -418,3 +419,27 @@ def test_card() -> None:
     assert CARD.codec("gzip") == Codec(name="gzip")
     assert CARD.codec(("gzip", 4)) == Codec(name="gzip", level=4)
     assert CARD.codec(CARD.codec("lzf")) == Codec(name="lzf")
+
+
+def test_chunks_with_a_place_go_past_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads are then not in each other's way; what HDF5 reads through the same file is what was put."""
+    past: list[int] = []
+    put = FlushedFile.put_chunk
+
+    def counted(self: FlushedFile, offset: int, data: Any) -> None:
+        past.append(offset)
+        put(self, offset, data)
+
+    monkeypatch.setattr(FlushedFile, "put_chunk", counted)
+    stack = np.random.default_rng(2).integers(0, 60000, (9, 10, 11)).astype("uint16")
+    for compression, there in ((None, 3 * 3 * 3), ("gzip", 0)):
+        past.clear()
+        path = tmp_path / f"{compression}.h5"
+        with npy2bdv.create(path, chunks=(3, 4, 4), compression=compression) as writer:
+            writer.write(stack, setup=writer.add_setup(shape=stack.shape))
+            writer.checkpoint()
+            assert len(set(past)) == len(past) == there
+            cells = writer.container.file["t00000/s00/0/cells"]  # type: ignore[attr-defined]
+            assert np.array_equal(cells[...].view("uint16"), stack)
+        with h5py.File(path) as file:
+            assert np.array_equal(file["t00000/s00/0/cells"][...].view("uint16"), stack)

@@ -16,6 +16,7 @@ import errno
 import gc
 import io
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from npy2bdv.storage.base import Payload
     from npy2bdv.storage.redo import RedoFile
 
 Patch = tuple[int, bytes]
@@ -52,6 +54,8 @@ class FlushedFile:
         self._place = 0
         self.wrote_at = 0
         """Where the last bytes went: the place of a chunk that HDF5 has just stored."""
+        self._guard = threading.Lock()
+        """Held while the place in the file is one's own."""
         self._held: list[Patch] | None = None
         self._redo: Journal | None = None
 
@@ -71,9 +75,10 @@ class FlushedFile:
         target = memoryview(buffer).cast("B")
         done = 0
         try:
-            self._file.seek(self._place)
-            while done < len(target) and (count := self._file.readinto(target[done:])):
-                done += count
+            with self._guard:
+                self._file.seek(self._place)
+                while done < len(target) and (count := self._file.readinto(target[done:])):
+                    done += count
         except OSError as error:
             self.error = self.error or error
         target[done:] = bytes(len(target) - done)
@@ -148,6 +153,24 @@ class FlushedFile:
             assert self._redo is not None
             self._redo.clear()
 
+    def put_chunk(self, offset: int, data: Payload) -> None:
+        """Write a chunk to the place that HDF5 gave it, past HDF5: two threads are then not in each other's way.
+
+        Only for places that the last flush made known, in images without filters: HDF5 keeps nothing of their
+        pixels (its cache of chunks has no room).
+
+        Raises
+        ------
+        OSError
+            The first error of the disk.
+        """
+        self.check()
+        try:
+            self._put(offset, data)
+        except OSError as error:
+            self.error = self.error or error
+        self.check()
+
     def check(self) -> None:
         """Raise the first error of the disk."""
         if self.error is not None:
@@ -181,9 +204,10 @@ class FlushedFile:
     def _put(self, offset: int, data: memoryview | bytes) -> None:
         """Write to the disk; all bytes go through here."""
         left = memoryview(data)
-        self._file.seek(offset)
-        while left:
-            left = left[self._file.write(left) :]
+        with self._guard:
+            self._file.seek(offset)
+            while left:
+                left = left[self._file.write(left) :]
 
 
 class OverlaidFile(io.RawIOBase):

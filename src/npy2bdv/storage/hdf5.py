@@ -618,6 +618,8 @@ class Hdf5Level:
         self.dtype = dtype
         self.shape: Zyx = cells.shape
         self.chunk: Zyx = cells.chunks or cells.shape
+        self._places: NDArray[np.uint64] | None = None
+        """Where chunks lie, as far as a flush made it known; kept by `layout`."""
 
     @cached_property
     def _reader(self) -> CellsReader:
@@ -701,7 +703,10 @@ class Hdf5Level:
         }
         with phil:  # it may be growing
             described["shape"] = self._cells.shape
-            return described, np.array(self._offsets(), "<u8").tobytes()
+            offsets = np.array(self._offsets(), "<u8")
+            whole = self.in_place and offsets.size == math.prod(self.grid)
+            self._places = offsets.reshape(self.grid) if whole else None
+            return described, offsets.tobytes()
 
     def drop(self, place: Zyx) -> None:
         """Nothing: chunks are no files here."""
@@ -761,7 +766,8 @@ class Hdf5Level:
         before = self.shape[0]
         self._cells.resize(planes, axis=0)
         self.shape = self._cells.shape
-        self._space.reused |= planes < before
+        if planes < before:
+            self._space.reused, self._places = True, None
         if planes > rows * self.chunk[0] and self._space.reused:
             self.clear_used_space(end, rows * self.chunk[0])
 
@@ -788,6 +794,10 @@ class Hdf5Level:
 
     def put_chunk(self, place: Zyx, payload: Payload) -> None:
         """Store one chunk at a place (z, y, x) of the chunk grid."""
+        places, medium = self._places, self._space.medium
+        if places is not None and place[0] < len(places) and isinstance(medium, FlushedFile):
+            medium.put_chunk(int(places[place]), payload)
+            return
         start = tuple(index * size for index, size in zip(place, self.chunk, strict=True))
         if not self._filters <= {"shuffle", "deflate"}:  # lzf, or a filter of another program
             block = np.frombuffer(payload, self._cells.dtype).reshape(self.chunk)
