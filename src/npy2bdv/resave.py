@@ -117,8 +117,10 @@ def resave(
     Parameters
     ----------
     source
-        A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, an array (anything with ``shape``,
-        ``dtype`` and slicing), or the XML or pixels of a dataset: what `open` takes.
+        A TIFF (ImageJ hyperstack, OME-TIFF, plain stack), .npy or .npz file; many files by a pattern such as
+        ``t{time}_c{channel}_x{tile}.tif`` (also of ``angle``, ``illumination``, ``z``), or a folder of planes; an
+        image of OME-Zarr, an array in Zarr, N5 or HDF5 by its path: ``scan.h5/path/in/file``; an array (anything
+        with ``shape``, ``dtype`` and slicing); or the XML or pixels of a dataset: what `open` takes.
     out
         The XML to write (``NAME.xml``), or the pixels (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``); the other
         lies beside it.

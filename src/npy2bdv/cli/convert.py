@@ -39,7 +39,9 @@ def convert(
     Parameters
     ----------
     source
-        A TIFF (ImageJ hyperstack, OME-TIFF, plain stack) or .npy file, or the XML of a dataset.
+        A TIFF (ImageJ hyperstack, OME-TIFF, plain stack), .npy or .npz file; many files by a pattern, in quotes,
+        such as "t{time}_c{channel}_x{tile}.tif" (also of angle, illumination, z), or a folder of planes; an image
+        of OME-Zarr, an array in Zarr, N5 or HDF5 by its path, as in scan.h5/path/in/file; or the XML of a dataset.
     out
         The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or one of these
         names, which then says the format.
