@@ -12,7 +12,7 @@ import tensorstore
 from numpy.typing import NDArray
 
 import npy2bdv
-from npy2bdv import xml
+from npy2bdv import BdvWriter, xml
 from npy2bdv.errors import ExistsError, FormatError, InUseError, InvalidInputError, NotFoundError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import Element, SpimData, ViewId, ViewTransform
@@ -638,3 +638,43 @@ def test_classic_makes_what_is_not_there(tmp_path: Path) -> None:
     for t in range(2):
         classic(tmp_path / "a.h5", range(t, t + 1), **{**CLASSIC, "mode": "a"})
     check(tmp_path / "a.xml", {(t, s) for t in range(2) for s in range(2)})
+
+
+def test_a_transform_on_a_view_of_an_earlier_session(tmp_path: Path) -> None:
+    """The established interface, which writes it at once; what was there stays beneath it."""
+    shift = np.array([[1, 0, 0, 7], [0, 1, 0, 8], [0, 0, 1, 9.5]])
+    stack = np.ones((4, 6, 8), "uint16")
+    with BdvWriter(str(tmp_path / "a.h5"), nchannels=2) as writer:
+        writer.append_view(stack, channel=1, m_affine=np.eye(4)[:3], name_affine="first")
+        writer.write_xml()
+    with BdvWriter(str(tmp_path / "a.h5"), nchannels=2, mode="a") as writer:
+        writer.append_affine(shift, "drift", channel=1)
+        with npy2bdv.open(tmp_path / "a.xml") as dataset:
+            names = [each.name for each in dataset.view(time=0, channel=1).transforms]
+            assert names == ["drift", "first", "calibration"]
+        writer.append_view(2 * stack, time=1, channel=1)
+        writer.write_xml()
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        view = dataset.view(time=0, channel=1)
+        np.testing.assert_array_equal(np.asarray(view.transforms[0].affine), shift)
+        np.testing.assert_array_equal(view[...], stack)
+        assert [each.name for each in view.transforms] == names
+        np.testing.assert_array_equal(dataset.view(time=1, channel=1)[...], 2 * stack)
+
+
+def test_a_master_of_links_is_appended_to(tmp_path: Path) -> None:
+    """New images go into the master; the recordings it links to stay as they are."""
+    parts = [tmp_path / f"{tile}.xml" for tile in range(2)]
+    stacks = [np.full((4, 6, 8), tile + 1, "uint16") for tile in range(3)]
+    for path, stack in zip(parts, stacks[:2], strict=True):
+        with npy2bdv.create(path) as writer:
+            writer.write(stack, setup=writer.add_setup(shape=stack.shape))
+    npy2bdv.merge(parts, tmp_path / "all.xml", along="tile")
+    before = [path.with_suffix(".h5").read_bytes() for path in parts]
+    with npy2bdv.create(tmp_path / "all.xml", mode="a") as writer:
+        writer.write(stacks[2], setup=0, time=1)
+        writer.write(stacks[2], setup=writer.add_setup(shape=stacks[2].shape, tile="2"))
+    assert [path.with_suffix(".h5").read_bytes() for path in parts] == before
+    with npy2bdv.open(tmp_path / "all.xml") as dataset:
+        for (time, setup), value in {(0, 0): 1, (0, 1): 2, (1, 0): 3, (0, 2): 3}.items():
+            np.testing.assert_array_equal(dataset.view(time=time, setup=setup)[...], stacks[value - 1])

@@ -3,14 +3,16 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import npy2bdv
 from npy2bdv.cli import main
+from npy2bdv.storage import staging
 
 STACK = np.arange(8 * 12 * 15, dtype="uint16").reshape(8, 12, 15)
 COMPRESSION = pytest.mark.parametrize("compression", [None, "gzip"])
@@ -183,3 +185,34 @@ def test_a_running_recording_is_left_alone(recover: Command, tmp_path: Path) -> 
         view.append(STACK[1])
     with npy2bdv.open(path) as dataset:
         np.testing.assert_array_equal(dataset.view()[:2], STACK[:2])
+
+
+@pytest.mark.parametrize("at", ["undone", "finished"])
+@pytest.mark.parametrize("name", ["scan.h5", "scan.n5", "scan.ome.zarr"])
+def test_a_killed_crop(
+    name: str, at: str, recover: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command, crop and recovery; a program that is ended tidies nothing up, as after a kill."""
+    path = tmp_path / "scan.xml"
+    npy2bdv.resave(STACK, tmp_path / name)
+    call = staging.PendingEdit.commit
+
+    def killed(*given: Any, **options: Any) -> None:
+        if at == "finished":
+            call(*given, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.PendingEdit, "commit", killed)
+        patch.setattr(staging.PendingEdit, "undo", lambda self: self._journal.close(remove=False))
+        with suppress(KeyboardInterrupt):
+            assert main(["crop", str(path), "--x", "2:-3"]) != 0
+    assert (tmp_path / f"{name}.edit").is_file()
+    shown = recover(path)
+    assert shown.status == 0
+    assert ("has been finished" if at == "finished" else "has been undone") in shown.out
+    with npy2bdv.open(path) as dataset:
+        expected = STACK[..., 2:-3] if at == "finished" else STACK
+        np.testing.assert_array_equal(dataset.view(time=0, setup=0)[...], expected)
+    assert not [each.name for each in tmp_path.iterdir() if "edit" in each.name]
+    assert recover(path).status == 1

@@ -420,6 +420,7 @@ def test_recordings_that_run_or_were_interrupted(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- moving
 
 MOVED: dict[str, dict[str, Any]] = {"n5": {"format": "n5"}, **ZARR}
+SUFFIXES = {how: ".n5" if how == "n5" else ".ome.zarr" for how in MOVED}
 
 
 def check_moved(folder: Path) -> None:
@@ -495,10 +496,43 @@ def test_a_move_that_stops_anywhere_is_finished(
         else:
             with pytest.raises(InvalidInputError, match="was interrupted"):
                 npy2bdv.merge(paths, folder / "all.xml", dry_run=True)
+        if (
+            stop % 2 and (folder / "all.xml.moving").exists()
+        ):  # by `recover`, then there is nothing to merge again
+            assert (
+                npy2bdv.recover(folder / ("all.xml" if stop % 4 == 1 else f"all{SUFFIXES[how]}")).edit
+                == "finished"
+            )
+            check_moved(folder)
+            continue
         again = npy2bdv.merge(paths, folder / "all.xml", along="tile", move=True)
         assert again.sources[ViewId(1, 3)] == (paths[1], ViewId(1, 1))
         check_moved(folder)
     assert steps >= 14
+
+
+def test_the_command_finishes_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from npy2bdv import moving
+    from npy2bdv.cli import main
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    paths = [record(tmp_path / f"{n}.xml", n, format="n5") for n in range(2)]
+    for name in ("move", "sync_folder"):  # before the XML is there; after
+        with monkeypatch.context() as patch:
+            patch.setattr(moving, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                moving.finish(tmp_path / "all.xml") if (
+                    tmp_path / "all.xml.moving"
+                ).exists() else npy2bdv.merge(paths, tmp_path / "all.xml", along="tile", move=True)
+    assert main(["recover", str(tmp_path / "all.xml")]) == 0
+    assert "has been finished" in capsys.readouterr().out
+    check_moved(tmp_path)
+    (tmp_path / "all.xml.moving").touch()
+    assert "F04" in {each.code for each in npy2bdv.check(tmp_path / "all.xml").findings}
 
 
 def test_what_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from npy2bdv import xml
 from npy2bdv.errors import BdvError, ExistsError, FormatError, InvalidInputError, NotFoundError
@@ -22,8 +22,15 @@ from npy2bdv.model.spimdata import (
     PathRef,
     SpimData,
 )
+from npy2bdv.moving import finish, plan_path
 from npy2bdv.salvage import salvage
-from npy2bdv.storage import FORMATS, card_of, open_container, remove_container, replace_container
+from npy2bdv.storage import (
+    FORMATS,
+    card_of,
+    open_container,
+    remove_container,
+    replace_container,
+)
 from npy2bdv.storage.disk import bytes_on_disk, check_room, copy_sparse, explained
 from npy2bdv.storage.files import PART
 from npy2bdv.storage.flushes import complete_flush, pending_flush
@@ -58,8 +65,8 @@ class Recovery(Sequence[RecoveredView]):
     damage
         What was wrong with the pixel file, so that a new one was made; None if it was mended as it lies.
     edit
-        What became of an edit of pixels that was interrupted: "finished" if it had happened, else "undone". Then
-        there was no recording to be mended, and no views are listed.
+        What became of an edit (or a merge by moving) that was interrupted: "finished" if it had happened, else
+        "undone". Then there was no recording to be mended, and no views are listed.
     """
 
     views: tuple[RecoveredView, ...]
@@ -84,7 +91,7 @@ class Recovery(Sequence[RecoveredView]):
 
 
 def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Recovery:
-    """Bring an interrupted recording into order, or an interrupted edit of pixels.
+    """Bring an interrupted recording into order, or an interrupted edit or merge.
 
     Planes that the journal holds are written where they belong, all levels are made complete, the XML is written
     under its final name, and the journal is removed: in place, for nothing need be copied. Where the pixel file is
@@ -117,6 +124,9 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
     WriteError
         If the disk has no room, or fails. The journal is still there: `recover` may be called again.
     """
+    merging = _interrupted_merge(Path(path).absolute())
+    if merging is not None:
+        return _after_merge(merging)
     pixels = _pixels_of(Path(path)).absolute()
     if not journal_path(pixels).is_file():
         edited = _edited_pixels(Path(path))
@@ -315,6 +325,25 @@ def _after_edit(pixels: Path, path: Path) -> Recovery:
     finally:
         lock.release()
     return Recovery(views=(), path_xml=find_xml(path), path_pixels=pixels, edit=done)
+
+
+def _interrupted_merge(path: Path) -> Path | None:
+    """Return the XML into which recordings were being moved, if that was interrupted; it need not be there yet."""
+    suffix = suffix_of(path)[1]
+    path_xml = path if not suffix else path.with_name(f"{path.name.removesuffix(suffix)}.xml")
+    return path_xml if plan_path(path_xml).is_file() else None
+
+
+def _after_merge(path_xml: Path) -> Recovery:
+    """Finish a merge that was interrupted while images were moved: it had happened when its note was written."""
+    lock = Lock(path_xml)
+    try:
+        notes: Any = finish(path_xml)
+    finally:
+        lock.release()
+    return Recovery(
+        views=(), path_xml=path_xml, path_pixels=path_xml.with_name(notes["pixels"]), edit="finished"
+    )
 
 
 def _pixels_of(path: Path) -> Path:

@@ -14,7 +14,7 @@ import npy2bdv
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from judges.conftest import Judge
+    from judges.conftest import Judge, Script
     from numpy.typing import NDArray
 
 SHAPE = (5, 14, 18)
@@ -113,3 +113,22 @@ def test_an_export_of_fiji_is_appended_to(
     assert after["counts"][0] == 2, "a range now; of the pattern before it knows nothing (0)"
     with npy2bdv.open(path) as dataset:
         np.testing.assert_array_equal(dataset.view(setup=setup, time=time)[...], pixels)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".n5"])
+def test_what_pybdv_wrote_is_appended_to(suffix: str, pybdv: Judge, script: Script, tmp_path: Path) -> None:
+    """Its image stays, byte by byte as it is read; a time point and a setup come to it."""
+    script.make_bdv(
+        data=stack(0), output_path=f"a{suffix}", downscale_factors=[[1, 2, 2]], setup_name="theirs"
+    )
+    pybdv.write(script, tmp_path)
+    path = tmp_path / "a.xml"
+    with npy2bdv.create(path, mode="a") as writer:
+        writer.write(stack(10), setup=0, time=1)
+        writer.write(stack(1), setup=writer.add_setup(shape=SHAPE, tile=1))
+    with npy2bdv.open(path) as dataset:
+        for time, setup in ((0, 0), (1, 0), (0, 1)):
+            pixels = stack(10 * time + setup)
+            np.testing.assert_array_equal(dataset.view(time=time, setup=setup)[...], pixels)
+        assert dataset.view(time=0, setup=0).setup.name == "theirs"
+        assert dataset.view(time=1, setup=0).n_levels == 2

@@ -9,7 +9,9 @@ from npy2bdv.check.views import name_of
 from npy2bdv.errors import InUseError, WriteError
 from npy2bdv.model.findings import finding
 from npy2bdv.model.spimdata import ViewId
+from npy2bdv.moving import plan_path
 from npy2bdv.storage.journal import Lock, journal_path
+from npy2bdv.storage.pending import record_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +30,11 @@ def audit_beside(path_xml: Path, pixels: Path | None) -> Iterator[Finding]:
         yield finding("F05", waiting.name, f"it was to become {path_xml.name}")
     if pixels is not None and journal_path(pixels).is_file():
         yield finding("F03", journal_path(pixels).name, f"the journal of a recording: {_state(pixels)}")
-    for each in dict.fromkeys([path_xml.with_suffix(".edit"), *([] if pixels is None else [_edit(pixels)])]):
-        if each.is_file():
-            yield finding("F04", each.name, "the record of an edit that did not come to its end")
+    if pixels is not None and record_path(pixels).is_file():
+        yield finding("F04", record_path(pixels).name, "the record of an edit that did not come to its end")
+    if plan_path(path_xml).is_file():
+        yield finding("F04", plan_path(path_xml).name, "a merge by moving that did not come to its end")
     yield from audit_frames(path_xml.with_name(f"{path_xml.stem}.frames.csv"))
-
-
-def _edit(pixels: Path) -> Path:
-    return pixels.with_name(f"{pixels.name}.edit")
 
 
 def _state(pixels: Path) -> str:

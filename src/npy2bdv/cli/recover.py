@@ -31,7 +31,7 @@ def recover(
     out: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Bring a recording into order that was interrupted: by a kill, a crash, a power cut.
+    """Bring a recording, an edit or a merge into order that was interrupted: by a kill, a crash, a power cut.
 
     Planes that wait in the journal are written where they belong, all levels are made complete, and the XML gets
     its final name. Works in place. Where an HDF5 file is damaged so that HDF5 does not find what is in it, a new one is
@@ -52,9 +52,11 @@ def recover(
     from rich.console import Console
 
     from npy2bdv.location import read_xml, suffix_of
+    from npy2bdv.moving import plan_path
     from npy2bdv.recover import recover as bring_into_order
 
-    if not (recording.is_file() or (recording.is_dir() and suffix_of(recording)[0])):
+    is_there = recording.is_file() or (recording.is_dir() and suffix_of(recording)[0])
+    if not (is_there or plan_path(recording).is_file()):
         raise NotFoundError(f"there is no file {recording}; give the XML or the pixel file of the recording")
     found = bring_into_order(recording, out)
     status = 2 if any(view.damaged for view in found) else 0

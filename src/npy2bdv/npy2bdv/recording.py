@@ -169,6 +169,13 @@ class ClassicDataset(DatasetWriter):
             self._last_placed[view.setup] = affine
         return stream
 
+    def set_transforms(self, view: ViewId, transforms: Sequence[ViewTransform]) -> None:
+        """Replace all transforms of a view, the calibration among them; also of a view of an earlier session."""
+        known = self.known(view.setup)
+        if known.calibration is not None:  # else it would come once more
+            self.setups = {**self.setups, view.setup: replace(known, calibration=None)}
+        super().set_transforms(view, transforms)
+
     def describe(self) -> SpimData:
         """Return what the XML says; setups of the grid that were never written are missing at all times."""
         data = super().describe()
