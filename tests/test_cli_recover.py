@@ -12,7 +12,7 @@ import pytest
 
 import npy2bdv
 from npy2bdv.cli import main
-from npy2bdv.storage import staging
+from npy2bdv.storage import pending
 
 STACK = np.arange(8 * 12 * 15, dtype="uint16").reshape(8, 12, 15)
 COMPRESSION = pytest.mark.parametrize("compression", [None, "gzip"])
@@ -195,7 +195,7 @@ def test_a_killed_crop(
     """By the command, crop and recovery; a program that is ended tidies nothing up, as after a kill."""
     path = tmp_path / "scan.xml"
     npy2bdv.resave(STACK, tmp_path / name)
-    call = staging.PendingEdit.commit
+    call = pending.PendingEdit.commit
 
     def killed(*given: Any, **options: Any) -> None:
         if at == "finished":
@@ -203,8 +203,8 @@ def test_a_killed_crop(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging.PendingEdit, "commit", killed)
-        patch.setattr(staging.PendingEdit, "undo", lambda self: self._journal.close(remove=False))
+        patch.setattr(pending.PendingEdit, "commit", killed)
+        patch.setattr(pending.PendingEdit, "undo", lambda self: self._journal.close(remove=False))
         with suppress(KeyboardInterrupt):
             assert main(["crop", str(path), "--x", "2:-3"]) != 0
     assert (tmp_path / f"{name}.edit").is_file()

@@ -161,3 +161,17 @@ def test_a_cropped_dataset_is_read(
         np.testing.assert_array_equal(
             series["levels"][1][0, 0], npy2bdv.downsample(cropped[setup], levels[1])
         )
+
+
+def test_bioformats_lists_no_series_of_a_removed_setup(bioformats: Judge, tmp_path: Path) -> None:
+    path = tmp_path / "scan.xml"
+    with npy2bdv.create(path) as writer:
+        for tile in range(3):
+            writer.write(stack(tile), setup=writer.add_setup(shape=SHAPE, channel="488", tile=tile))
+    with npy2bdv.edit(path) as editor:
+        editor.remove_setups(tile="2")
+    series = bioformats.read(path)["series"]
+    assert len(series) == 2
+    for tile, entry in enumerate(series):
+        assert entry["unreadable"] == []
+        np.testing.assert_array_equal(entry["levels"][0][0, 0], stack(tile))
