@@ -148,6 +148,39 @@ def test_plain_libraries_read_what_was_cropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels.T, stack(ViewId(2, 1))[:, 4:20])
 
 
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (((0, 0, 0), (-1, -1, -1)), "ends before it begins along x"),
+        (((0, 9, 0), (5, 8, 5)), "ends before it begins along y"),
+        (((0, 0), (1, 1)), r"a box is \(\(x, y, z\), \(x, y, z\)\)"),
+        (((np.nan, 0, 0), (1, 1, 1)), "in finite numbers; found"),
+        (((0, 0, 0), (np.inf, 1, 1)), "in finite numbers; found"),
+        (((0, 0, 0),), "the smallest and the largest coordinates"),
+        (7, "found 7"),
+    ],
+)
+def test_what_is_no_box_is_refused(tmp_path: Path, box: Any, message: str) -> None:
+    path = make(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(InvalidInputError, match=message), npy2bdv.edit(path) as editor:
+        editor.crop(box=box)
+    with npy2bdv.open(path) as dataset, pytest.raises(InvalidInputError, match=message):
+        dataset.view(time=0, setup=0).region(box)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("box", ["30,30,4:10,10,1", "0,0,0:nan,1,1"])
+def test_what_is_no_box_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], box: str
+) -> None:
+    path = make(tmp_path)
+    before = contents(tmp_path)
+    assert main(["crop", str(path), "--box", box]) == 1
+    assert "box" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
 def test_a_box_in_the_world(path: Path) -> None:
     with npy2bdv.open(path) as dataset:
         view = dataset.view(time=0, setup=0)

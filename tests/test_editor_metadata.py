@@ -917,3 +917,12 @@ def test_a_project_whose_pixels_are_not_read_can_be_edited(tmp_path: Path) -> No
     assert ElementTree.tostring(after) == loader
     assert ElementTree.parse(path).findtext(".//integerpattern") == "0-4:2"
     assert not (tmp_path / "project.xml.lock").exists()
+
+
+def test_labels_without_ids_are_refused(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    before = path.read_bytes()
+    labels: Any = ["GFP", "RFP"]
+    with pytest.raises(InvalidInputError, match="by id or earlier label"), npy2bdv.edit(path) as editor:
+        editor.set_labels("channel", labels)
+    assert path.read_bytes() == before

@@ -13,7 +13,7 @@ import numpy as np
 
 from npy2bdv.errors import InvalidInputError, OutOfRangeError
 from npy2bdv.model.affine import Affine
-from npy2bdv.model.box import Box
+from npy2bdv.model.box import Box, box_of
 from npy2bdv.model.slicing import select, take
 from npy2bdv.storage.base import OpensInTensorstore
 
@@ -237,8 +237,13 @@ class _Image:
         """Return the slices (z, y, x) of the pixels that a box in the world touches: ``view[view.region(box)]``.
 
         Under a rotation these are the pixels around it. They are empty where the box lies outside.
+
+        Raises
+        ------
+        InvalidInputError
+            If the corners are not (x, y, z) in finite numbers, the smallest first.
         """
-        return Box(*box).moved_by(self.transform.inverse()).pixels(self.shape)
+        return box_of(box).moved_by(self.transform.inverse()).pixels(self.shape)
 
 
 class View(_Image):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from npy2bdv.storage import READABLE
 from npy2bdv.storage.base import Annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from npy2bdv.model.spimdata import Triple, ViewSetup
 
@@ -60,6 +61,10 @@ class MetadataEdits(Session):
             If two would have the same label, or a label cannot stand in XML.
         """
         data = self.data
+        if not isinstance(labels, Mapping):
+            raise InvalidInputError(
+                f'the labels are given by id or earlier label, {{"488": "GFP"}}; found {labels!r}'
+            )
         given = {self._only_id(attribute, which): label for which, label in labels.items()}
         if not given or len(given) < len(labels):
             raise InvalidInputError(

@@ -11,7 +11,7 @@ from npy2bdv.editor.session import Session
 from npy2bdv.errors import InvalidInputError, MissingKeyError
 from npy2bdv.location import why_not_read
 from npy2bdv.model.affine import Affine
-from npy2bdv.model.box import Box
+from npy2bdv.model.box import box_of
 from npy2bdv.model.pixeledits import Crop, bin_of, crop_of, flip_of
 from npy2bdv.model.pyramid import Pyramid, propose
 from npy2bdv.model.spimdata import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from npy2bdv.model.affine import Axis
+    from npy2bdv.model.box import Box
     from npy2bdv.model.pixeledits import PixelEdit
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.model.spimdata import SpimData, Triple
@@ -79,7 +80,8 @@ class PixelEdits(Session):
         Raises
         ------
         InvalidInputError
-            If the ranges are none, keep nothing or reach beyond an image; if a time point alone is asked for; or if
+            If the ranges are none, keep nothing or reach beyond an image; if the box is none, or does not touch a
+            setup; if a time point alone is asked for; or if
             pixels are stored in a way in which they cannot be replaced.
         FormatError
             If the levels cannot be made from the full resolution.
@@ -87,8 +89,10 @@ class PixelEdits(Session):
         if (zyx is None) == (box is None):
             raise InvalidInputError("crop takes either ranges of pixels, zyx=, or a box in the world, box=")
 
+        world = None if box is None else box_of(box)
+
         def edit(setup: int, shape: Zyx) -> Crop:
-            return crop_of(zyx, shape) if box is None else self._crop_to(Box(*box), setup, shape)  # type: ignore[arg-type]
+            return crop_of(zyx, shape) if world is None else self._crop_to(world, setup, shape)  # type: ignore[arg-type]
 
         self._edit_pixels(edit, where, placed=keep_position)
 

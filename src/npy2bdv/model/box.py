@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from npy2bdv.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -76,6 +78,30 @@ class Box(NamedTuple):
             stop = min(max(math.ceil(round(high + 0.5, 6)), start), size)
             found.append(slice(start, stop))
         return found[0], found[1], found[2]
+
+
+def box_of(corners: Box | tuple[Triple, Triple]) -> Box:
+    """Return the box with two corners (x, y, z) that a user gave.
+
+    Raises
+    ------
+    InvalidInputError
+        If these are not two corners of three finite numbers, the smallest coordinates first.
+    """
+    asked = "a box is ((x, y, z), (x, y, z)), the smallest and the largest coordinates, in finite numbers"
+    try:
+        low, high = (_triple(corner) for corner in corners)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{asked}; found {corners!r}") from None
+    if not all(map(math.isfinite, (*low, *high))):
+        raise InvalidInputError(f"{asked}; found {low} to {high}")
+    for axis, first, last in zip("xyz", low, high, strict=True):
+        if first > last:
+            raise InvalidInputError(
+                f"the box {low} to {high} (x, y, z) ends before it begins along {axis}: give the smallest "
+                "coordinates first"
+            )
+    return Box(low, high)
 
 
 def _triple(numbers: Iterable[float]) -> Triple:
