@@ -170,6 +170,18 @@ def test_what_is_no_box_is_refused(tmp_path: Path, box: Any, message: str) -> No
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("given", [2, None])
+def test_levels_and_chunks_that_are_no_rows_are_refused(tmp_path: Path, given: Any) -> None:
+    path = make(tmp_path)
+    before = contents(tmp_path)
+    with npy2bdv.edit(path) as editor:
+        with pytest.raises(InvalidInputError, match=f"three for each level.*found {given}"):
+            editor.set_levels(given)
+        with pytest.raises(InvalidInputError, match=f"three for each level.*found {given}"):
+            editor.rechunk(given)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("box", ["30,30,4:10,10,1", "0,0,0:nan,1,1"])
 def test_what_is_no_box_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], box: str

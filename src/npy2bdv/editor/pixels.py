@@ -453,7 +453,12 @@ def _regrouped(data: SpimData, images: Iterable[Images]) -> SpimData:
 
 def _triples(given: Any) -> tuple[Zyx, ...]:
     """Return triples (z, y, x) of one or several; what is in them is judged by the pyramid."""
-    rows = tuple(given)
+    try:
+        rows = tuple(given)
+    except TypeError:
+        raise InvalidInputError(
+            f"give three integers (z, y, x), or three for each level: ((1, 1, 1), (1, 2, 2)); found {given!r}"
+        ) from None
     rows = (rows,) if rows and not hasattr(rows[0], "__len__") else rows
     return Pyramid(shape=(1, 1, 1), factors=rows, chunks=rows).factors
 
