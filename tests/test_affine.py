@@ -304,3 +304,10 @@ def test_constructors_refuse(call: Any, message: str) -> None:
 def test_only_affines_compose() -> None:
     with pytest.raises(TypeError):
         Affine.identity() @ "identity"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("wrong", [2, "abc", None])
+def test_what_is_no_three_numbers_is_refused(wrong: Any) -> None:
+    for make in (Affine.translation, Affine.scale):
+        with pytest.raises(InvalidInputError, match=r"three finite numbers \(x, y, z\); found"):
+            make(wrong)

@@ -389,7 +389,12 @@ def _number(axis: Axis) -> int:
 
 
 def _three(numbers: Iterable[SupportsFloat], what: str) -> tuple[float, ...]:
-    found = tuple(map(float, numbers))
+    try:
+        found = tuple(map(float, numbers))
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"the {what} takes three finite numbers (x, y, z); found {numbers!r}"
+        ) from None
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise InvalidInputError(f"the {what} takes three finite numbers (x, y, z); found {found}")
     return found
