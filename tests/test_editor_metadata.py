@@ -181,7 +181,10 @@ REFUSALS: dict[str, tuple[type[Exception], Callable[[npy2bdv.Editor], object]]] 
     ),
     "three finite numbers .*nan": (InvalidInputError, lambda e: e.set_location(0, (1, 2, float("nan")))),
     "give degrees=, axis_xyz= or both": (InvalidInputError, lambda e: e.set_angle(0)),
-    "degrees=inf is no finite angle": (InvalidInputError, lambda e: e.set_angle(0, degrees=float("inf"))),
+    "degrees is a finite number; found inf": (
+        InvalidInputError,
+        lambda e: e.set_angle(0, degrees=float("inf")),
+    ),
     "is no axis": (InvalidInputError, lambda e: e.set_angle(0, axis_xyz=(0, 0, 0))),
     "no setup 9": (MissingKeyError, lambda e: e.rename_setup(9, "x")),
     "give size_xyz=, unit= or both": (InvalidInputError, lambda e: e.set_voxel_size()),
@@ -926,3 +929,20 @@ def test_labels_without_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="by id or earlier label"), npy2bdv.edit(path) as editor:
         editor.set_labels("channel", labels)
     assert path.read_bytes() == before
+
+
+def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
+    with npy2bdv.create(tmp_path / "a.xml") as writer:
+        writer.write(np.ones((2, 4, 4), "uint16"), setup=writer.add_setup(shape=(2, 4, 4)))
+    with npy2bdv.edit(tmp_path / "a.xml") as editor:
+        with pytest.raises(InvalidInputError, match="degrees is a finite number; found 'a'"):
+            editor.set_angle(0, degrees="a")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInputError, match="exposure_time is a finite number; found 'x'"):
+            editor.set_camera(exposure_time="x")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInputError, match="exposure_time=-1 is no finite time"):
+            editor.set_camera(exposure_time=-1)
+        assert not editor.changed
+    with pytest.raises(InvalidInputError, match="cannot turn by 'a' degrees"):
+        npy2bdv.Affine.rotation("z", "a")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match=r"merge takes a list of recordings.* found 'a\.xml'"):
+        npy2bdv.merge("a.xml", tmp_path / "q.xml")

@@ -139,6 +139,10 @@ def merge(
     """
     if along is not None and along not in get_args(Along):
         raise InvalidInputError(f"along={along!r} is not known; there are {', '.join(get_args(Along))}")
+    if isinstance(recordings, (str, Path)):
+        raise InvalidInputError(
+            f"merge takes a list of recordings, then the name of the result; found {str(recordings)!r}"
+        )
     out_xml = dataset_paths(out)[0].absolute()
     if plan_path(out_xml).is_file():
         if dry_run:

@@ -150,8 +150,8 @@ class MetadataEdits(Session):
         """
         if degrees is None and axis_xyz is None:
             raise InvalidInputError("give degrees=, axis_xyz= or both")
-        if degrees is not None and not math.isfinite(degrees):
-            raise InvalidInputError(f"degrees={degrees} is no finite angle")
+        if degrees is not None:
+            degrees = _finite(degrees, "degrees")
         axis = None if axis_xyz is None else _three(axis_xyz, "an axis")
         if axis is not None and not any(axis):
             raise InvalidInputError("axis_xyz=(0, 0, 0) is no axis; give a direction")
@@ -161,7 +161,7 @@ class MetadataEdits(Session):
             assert isinstance(entity, Angle)
             return replace(
                 entity,
-                degrees=entity.degrees if degrees is None else float(degrees),
+                degrees=entity.degrees if degrees is None else degrees,
                 axis_xyz=axis or entity.axis_xyz,
             )
 
@@ -265,8 +265,8 @@ class MetadataEdits(Session):
                 _check_text(text, f"the {key} of a camera")
                 changes[key] = text
         if exposure_time is not None:
-            changes["exposure_time"] = float(exposure_time)
-            if not math.isfinite(changes["exposure_time"]) or changes["exposure_time"] < 0:
+            changes["exposure_time"] = _finite(exposure_time, "exposure_time")
+            if changes["exposure_time"] < 0:
                 raise InvalidInputError(f"exposure_time={exposure_time} is no finite time of 0 or more")
         if not changes:
             raise InvalidInputError("give name=, exposure_time= or exposure_unit=")
@@ -415,6 +415,16 @@ def _check_text(text: str, what: str) -> None:
         xml.serialise(SpimData(base_path=PathRef(text=text)))
     except InvalidInputError:
         raise InvalidInputError(f"{what} cannot be {text!r}: XML holds no control characters") from None
+
+
+def _finite(number: float, what: str) -> float:
+    try:
+        found = float(number)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidInputError(f"{what} is a finite number; found {number!r}")
+    return found
 
 
 def _three(numbers: Sequence[float], what: str) -> Triple:

@@ -182,8 +182,12 @@ class Affine:
         >>> centre = calibration.apply(centre_xyz((101, 201, 50)))
         >>> turned = Affine.rotation("y", 45, about_xyz=centre) @ calibration
         """
-        if not math.isfinite(degrees):
-            raise InvalidInputError(f"cannot turn by {degrees} degrees; give a finite angle")
+        try:
+            finite = math.isfinite(degrees)
+        except TypeError:
+            finite = False
+        if not finite:
+            raise InvalidInputError(f"cannot turn by {degrees!r} degrees; give a finite angle")
         within = math.remainder(degrees, 360.0)
         quarters = round(within / 90.0)
         rest = math.radians(within - 90.0 * quarters)
