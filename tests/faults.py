@@ -197,7 +197,8 @@ def device_name(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 @fault("F07")
 def other_loader(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     path = sound(folder)
-    return edited(path, ("bdv.hdf5", "catmaid"))
+    new = '<ImageLoader format="catmaid"><baseUrl>http://127.0.0.1/</baseUrl></ImageLoader>'
+    return edited(path, ("<ImageLoader.*</ImageLoader>", new))
 
 
 @fault("F08")
@@ -217,7 +218,7 @@ def cut_short(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@fault("X01")
+@fault("X30")
 def with_entities(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     path = sound(folder)
     return inserted(path, "<SpimData", '<!DOCTYPE a [<!ENTITY b "c">]>')
@@ -238,7 +239,7 @@ def white_space_before_an_affine(folder: Path, patch: pytest.MonkeyPatch) -> Pat
     return edited(sound(folder), ("<affine>", "<affine>\n   "))
 
 
-@fault("X03")
+@fault("X31")
 def white_space_around_an_id(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     return edited(sound(folder), ("<id>1</id>", "<id> 1 </id>"))
 

@@ -29,6 +29,9 @@ PIECE_BYTES = 32 * 2**20
 """What is read at once, in each thread, if a chunk is not larger."""
 
 MAX_CHUNK_BYTES = 2**31
+_HUGE = 2**38
+_EMPTY = 10_000
+"""No compression of camera images reaches this."""
 _MANY = 20
 _TRAP = 32767
 
@@ -69,7 +72,7 @@ def read_all(
     """
     workers = workers or min(8, os.cpu_count() or 1)
     result, wanted, levels = PixelAudit(), frozenset(unsigned), list(present)
-    total = sum(_nbytes(pixels.level(*each)) for each in levels)
+    total = sum(_nbytes(array) for each in levels if not _cannot_be_meant(array := pixels.level(*each)))
     waiting: deque[tuple[ViewId, int, Region, Future[tuple[int, int, list[str]]]]] = deque()
     unreadable: dict[tuple[ViewId, int], int] = {}
 
@@ -92,10 +95,9 @@ def read_all(
             for view, level in levels:
                 array = pixels.level(view, level)
                 place = f"{pixels.path.name}, {name_of(view)}, level {level}"
-                if math.prod(array.chunk) * np.dtype(array.dtype).itemsize > MAX_CHUNK_BYTES:
-                    result.findings.append(
-                        finding("P01", place, f"its chunks of {array.chunk} pixels are too large to be read")
-                    )
+                problem = _cannot_be_meant(array)
+                if problem:
+                    result.findings.append(finding("L04", place, f"{problem}: it is not read"))
                     continue
                 result.chunks += math.prod(-(-n // c) for n, c in zip(array.shape, array.chunk, strict=True))
                 for region in pieces(array):
@@ -112,6 +114,16 @@ def read_all(
             place = f"{pixels.path.name}, {name_of(view)}, level {level}"
             result.findings.append(finding("P01", place, f"{number - _MANY} more chunks cannot be read"))
     return result
+
+
+def _cannot_be_meant(array: LevelPixels) -> str:
+    """Say why a level is not to be read: it would take all memory, or all time for nothing."""
+    if math.prod(array.chunk) * np.dtype(array.dtype).itemsize > MAX_CHUNK_BYTES:
+        return f"its chunks of {array.chunk} pixels (z, y, x) are too large"
+    nbytes = _nbytes(array)
+    if nbytes > _HUGE and nbytes > _EMPTY * array.nbytes_on_disk:
+        return f"it claims {nbytes} bytes, of which {array.nbytes_on_disk} are there"
+    return ""
 
 
 def _nbytes(array: LevelPixels) -> int:
@@ -175,9 +187,10 @@ def sampled_maximum(pixels: Pixels, present: Iterable[tuple[ViewId, int]], setup
     largest = 0
     for view, level in first.items():
         array = pixels.level(view, level)
+        if _cannot_be_meant(array):
+            continue
         if _nbytes(array) > PIECE_BYTES:
-            array_pieces = pieces(array)
-            region = next(array_pieces)
+            region = next(pieces(array))
         else:
             region = slice(0, array.shape[0]), slice(0, array.shape[1]), slice(0, array.shape[2])
         try:

@@ -8,9 +8,11 @@ those on BigStitcher 3.0 from its source alone; that on napari from what its OME
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npy2bdv.check.report import Verdict
+from npy2bdv.location import is_absolute
 from npy2bdv.model.findings import CODES, OUTCOMES, PROGRAMS
 from npy2bdv.model.spimdata import ATTRIBUTES, Hdf5Loader, N5Loader, OmeZarrLoader, OtherLoader, ViewId
 
@@ -40,7 +42,10 @@ def verdicts(
         Of the pixels, where they are OME-Zarr.
     """
     reasons: dict[Program, list[Reason]] = {program: [] for program in PROGRAMS}
-    for code, count in Counter(each.code for each in findings).items():
+    counts = Counter(each.code for each in findings)
+    if data is not None and counts["V03"]:  # the others go by what is stored
+        data = replace(data, missing=None)
+    for code, count in counts.items():
         for program, outcome in CODES[code].effects.items():
             times = f" ({count} times)" if count > 1 else ""
             reasons[program].append((outcome, f"{code}: {CODES[code].title}{times}"))
@@ -108,7 +113,7 @@ def _bio_formats(data: SpimData, types: Mapping[int, str], zarr_version: int | N
     if not isinstance(loader, Hdf5Loader):
         yield "does not open", "it reads HDF5 only"
         return
-    if not loader.path.relative or not loader.path.text.endswith(".h5"):
+    if is_absolute(loader.path.text) or not loader.path.text.endswith(".h5"):
         yield "does not open", "it wants a path relative to the XML that ends in .h5"
     names = set(types.values())
     if names & {"int64", "uint64", "float64", "float32"}:
@@ -116,7 +121,8 @@ def _bio_formats(data: SpimData, types: Mapping[int, str], zarr_version: int | N
         yield "does not open", f"it does not read pixels of type {wide}"
     for name in sorted(names & {"int8", "int16", "uint32"}):
         taken = {"int8": "uint8", "int16": "uint16", "uint32": "int32"}[name]
-        yield "opens wrongly", f"it takes pixels of type {name} for {taken}"
+        fails = ", and fails at values above 2147483647" if name == "uint32" else ""
+        yield "opens wrongly", f"it takes pixels of type {name} for {taken}{fails}"
     channels = Counter(setup.attributes.get("channel", 0) for setup in data.setups.values())
     if len(channels) > 1 and max(channels.values()) > 1:
         yield (
@@ -125,8 +131,8 @@ def _bio_formats(data: SpimData, types: Mapping[int, str], zarr_version: int | N
         )
     if len(set(channels.values())) > 1:
         yield "opens wrongly", "channels have different numbers of setups"
-    if sorted(data.setups) != list(range(len(data.setups))):
-        yield "opens wrongly", "ids of setups have gaps"
+    if any(setup.voxel_size is None for setup in data.setups.values()):
+        yield "does not open", "it wants <voxelSize> of each setup"
     yield from _bio_formats_times(data)
     if len(times.ids) == 1 or times.type == "range":
         yield "opens", "registrations are ignored"
@@ -141,7 +147,9 @@ def _bio_formats_times(data: SpimData) -> Iterator[Reason]:
     first = times.ids[0] if times.ids else 0
     missing = data.missing or frozenset()
     dropped = [setup for setup in data.setups if ViewId(first, setup) in missing]
-    if dropped:
+    if dropped and len(dropped) == len(data.setups):
+        yield "does not open", "it goes by the first time point, at which all views are missing"
+    elif dropped:
         yield (
             "opens wrongly",
             f"setups that are missing at the first time point are not shown ({len(dropped)})",
@@ -165,6 +173,8 @@ def _npy2bdv_1(data: SpimData, types: Mapping[int, str], zarr_version: int | Non
         lacking = [name for name, size in zip(ATTRIBUTES, sizes, strict=True) if not size]
         yield "does not open", f"it wants all four attributes; there is no {', '.join(lacking)}"
         return
+    if any(setup.size_xyz is None or setup.voxel_size is None for setup in data.setups.values()):
+        yield "does not open", "it wants <size> and <voxelSize> of each setup"
     for id_, setup in sorted(data.setups.items()):
         number = 0
         for name, size in zip(ATTRIBUTES, sizes, strict=True):
@@ -175,8 +185,6 @@ def _npy2bdv_1(data: SpimData, types: Mapping[int, str], zarr_version: int | Non
                 f"it counts setups by their attributes: setup {id_} would be number {number}",
             )
             break
-    for name in sorted(set(types.values()) - {"uint8", "uint16", "float32"}):
-        yield "opens wrongly", f"it gives pixels of type {name} as uint16"
     yield "opens", ""
 
 

@@ -103,6 +103,7 @@ _JAVA: tuple[Program, ...] = ("BigDataViewer", *_BIGSTITCHER)
 _HDF5: tuple[Program, ...] = (*_JAVA, "Bio-Formats")
 _FAILS_JAVA = _on("does not open", *_JAVA)
 _FAILS_HDF5 = _on("does not open", *_HDF5)
+_FAILS_JAVA_AND_1 = _on("does not open", *_JAVA, "npy2bdv 1.x")
 _FAILS_ALL = _on("does not open", *PROGRAMS)
 _WRONG_JAVA = _on("opens wrongly", *_JAVA)
 _WRONG_HDF5 = _on("opens wrongly", *_HDF5)
@@ -135,7 +136,7 @@ CODES: Mapping[str, Code] = {
         "move them beside the XML; open datasets of strangers with confine=True",
     ),
     "F03": _error(
-        "a recording was interrupted, or still goes on", "npy2bdv recover", _on("opens wrongly", *_JAVA)
+        "a recording was interrupted, or still goes on", "npy2bdv recover", _WRONG_ALL
     ),
     "F04": _error("an edit was interrupted", "npy2bdv recover"),
     "F05": _warning(
@@ -156,12 +157,12 @@ CODES: Mapping[str, Code] = {
     ),
     # ---------------------------------------------------------------------------------------- XML, text
     "X01": _error("the XML cannot be read at all", _EDIT, _FAILS_ALL, bars=True),
-    "X02": _error("a required element is missing", _EDIT, _FAILS_JAVA, bars=True),
+    "X02": _error("a required element is missing", _EDIT, _FAILS_JAVA_AND_1, bars=True),
     "X03": _error(
         "white space where Java allows none", "write numbers without white space around them", _FAILS_JAVA,
         mended=True,
     ),
-    "X04": _error("not the number that is needed", _EDIT, _FAILS_JAVA, bars=True),
+    "X04": _error("not the number that is needed", _EDIT, _FAILS_JAVA_AND_1, bars=True),
     "X05": _error(
         'type="relative" is missing', 'add type="relative": without, Java takes the path as absolute',
         _FAILS_JAVA, mended=True,
@@ -177,14 +178,15 @@ CODES: Mapping[str, Code] = {
         "an attribute id that its block does not list", "add it to the block; BigStitcher takes 0 for it",
         _on("opens wrongly", *_BIGSTITCHER), mended=True,
     ),
-    "X09": _error("an <affine> that is not 12 numbers", _EDIT, _FAILS_JAVA),
+    "X09": _error("an <affine> that is not 12 numbers", _EDIT, _FAILS_JAVA_AND_1),
     "X10": _warning("<name> of a transform in lower case", "write <Name>; Java drops <name>", mended=True),
     "X11": _error(
         "the path of an N5 or OME-Zarr container is not percent-encoded", "write %20 for a blank, and so on",
         _FAILS_JAVA, mended=True,
     ),
     "X12": _error(
-        "the path of an HDF5 file is percent-encoded", "write the name as it is", _FAILS_HDF5, mended=True
+        "the path of an HDF5 file is percent-encoded", "write the name as it is",
+        _on("does not open", *_HDF5, "npy2bdv 1.x"), mended=True
     ),
     "X13": _warning(
         "BasePath is not '.'", "write '.', and paths relative to the XML",
@@ -220,7 +222,7 @@ CODES: Mapping[str, Code] = {
         "BigDataViewer cannot save the project; name them like the attribute", mended=True,
     ),
     "X24": _error(
-        "time points that Java does not take", _EDIT, _FAILS_JAVA, bars=True
+        "time points that Java does not take", _EDIT, _FAILS_JAVA_AND_1, bars=True
     ),
     "X25": _note(
         "ids of setups have gaps", "Bio-Formats and npy2bdv 1.x count setups; number them from 0"
@@ -229,9 +231,17 @@ CODES: Mapping[str, Code] = {
     "X27": _warning(
         "a part of BigStitcher's sections cannot be saved again", "open it in BigStitcher and make it anew"
     ),
-    "X28": _warning("an element twice of which only the first counts", "merge the two", bars=True),
+    "X28": _warning("an element twice of which only the first counts", "merge the two",
+        _on("does not open", "Bio-Formats"), bars=True),
     "X29": _note(
-        "white space around a path", "write the path without it", mended=True
+        "white space around a path", "write the path without it",
+        _on("does not open", "Bio-Formats", "npy2bdv 1.x"), mended=True
+    ),
+    "X30": _error(
+        "a document type declaration", "remove it: it can hide other files, and npy2bdv refuses it", bars=True
+    ),
+    "X31": _error(
+        "white space around a whole number", "write the number alone", _FAILS_HDF5, mended=True
     ),
     # ------------------------------------------------------------------------------------------- views
     "V01": _error(
@@ -254,7 +264,7 @@ CODES: Mapping[str, Code] = {
         "a view without its <zgroup>", "add it, or list the view under <MissingViews>",
         _on("does not open", *_BIGSTITCHER),
     ),
-    "V07": _warning("sizes of a setup differ between time points", "one setup has one size", _WRONG_JAVA),
+    "V07": _warning("sizes of a setup differ between time points", "one setup has one size", _WRONG_HDF5),
     # -------------------------------------------------------------------------------------- transforms
     "T01": _error(
         "a transform that cannot be inverted", "correct the registration of the view", _WRONG_JAVA
@@ -280,7 +290,7 @@ CODES: Mapping[str, Code] = {
     ),
     "H02": _error(
         "resolutions or subdivisions of a setup are missing or not two-dimensional",
-        "add them; BigDataViewer opens no view of the file without", _FAILS_HDF5,
+        "add them; BigDataViewer opens no view of the file without", _FAILS_JAVA,
     ),
     "H03": _warning(
         "uint16 pixels without the attribute dataType",
@@ -320,7 +330,8 @@ CODES: Mapping[str, Code] = {
     ),
     "H12": _error("an image that is none", "a level is a dataset of three dimensions of numbers", _FAILS_HDF5),
     "H13": _error(
-        "a link leads to a file that is not there", "put the partition back", _on("opens wrongly", *_HDF5)
+        "a link leads to a file that is not there", "put the partition back",
+        _WRONG_JAVA | _on("does not open", "Bio-Formats")
     ),
     "H14": _warning(
         "a time point without its group", "Bio-Formats wants one, even for missing views",

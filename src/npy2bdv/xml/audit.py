@@ -57,16 +57,18 @@ class _Audit:
         if node is None:
             self.note("X04", parent, f"it has no {what}")
             return None
-        return self.number(node.text or "", node, what)
+        return self.number(node.text or "", node, what, code="X31")
 
-    def number(self, text: str, node: _Element, what: str, *, trimmed: bool = False) -> int | None:
+    def number(
+        self, text: str, node: _Element, what: str, *, code: str = "X03", trimmed: bool = False
+    ) -> int | None:
         """Look at one whole number."""
         inner = text.strip()
         if not _INT.fullmatch(inner) or abs(int(inner)) > _MAX_INT:
             self.note("X04", node, f"{what} should be a whole number of 32 bits, found {shortened(text)}")
             return int(inner) if _INT.fullmatch(inner) else None
         if inner != text and not trimmed:
-            self.note("X03", node, f"{what} is {shortened(text)}: Java takes no white space around it")
+            self.note(code, node, f"{what} is {shortened(text)}: Java takes no white space around it")
         return int(inner)
 
     def attribute(self, node: _Element, name: str) -> int | None:
@@ -134,7 +136,8 @@ def audit(text: bytes, source: str = "the XML") -> tuple[Finding, ...]:
     try:
         root = root_of(text)
     except (etree.XMLSyntaxError, FormatError) as error:
-        audited.note("X01", None, str(error))
+        is_typed = isinstance(error, FormatError) and "document type declaration" in str(error)
+        audited.note("X30" if is_typed else "X01", None, str(error))
         return tuple(audited.found)
     end = text.find(b"SpimData") + len(b"SpimData")
     if end > _ROOT_WITHIN:
