@@ -97,7 +97,7 @@ def test_help_lists_the_commands_and_their_options(run: Run) -> None:
 
 
 def test_unknown_commands_and_options_are_refused(run: Run, tmp_path: Path) -> None:
-    for argv in (["resave"], ["convert", "a.tif"], ["info", "--what", "a.xml"]):
+    for argv in (["convolve"], ["convert", "a.tif"], ["info", "--what", "a.xml"]):
         assert run(*argv).status != 0
     assert list(tmp_path.iterdir()) == []
 
@@ -202,6 +202,66 @@ def test_convert_says_where_it_opens(
     assert shown.status == 0, shown.err
     assert f"Open it in Fiji: {where}" in shown.out
     assert run("info", str(tmp_path / "b.xml")).status == 0
+
+
+def test_convert_by_workers_with_all_that_it_takes(run: Run, tmp_path: Path) -> None:
+    array = np.arange(2 * 2 * 8 * 9 * 10).reshape(2, 2, 8, 9, 10).astype("uint16")
+    np.save(tmp_path / "a.npy", array)
+    words = (
+        tmp_path / "a.npy", tmp_path / "a.xml", "--time", "1", "--channel", "1", "--crop", "2:-1,:,1:9",
+        "--dtype", "uint8", "--casting", "scale", "--value-range", "0,2879", "--partition", "1,1", "--max-memory", "1000000",
+    )  # fmt: skip
+    dry = run("convert", *words, "--dry-run")
+    assert (dry.status, dry.err) == (0, "")
+    assert "Views: 1; format: hdf5, none\nTasks: 1; files of pixels: 2\nRead: 0.0 MB" in dry.out
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    shown = run("resave", *words)
+    assert (shown.status, shown.err) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-00-00.h5", "a.h5", "a.npy", "a.xml"]
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        expected = np.rint(array[1, 1, 2:-1, :, 1:9] / 2879 * 255).astype("uint8")
+        np.testing.assert_array_equal(dataset.view(time=1)[...], expected)
+    again = run(
+        "convert", tmp_path / "a.xml", tmp_path / "b.n5", "--channel", "1", "--workers", "2", "--resume"
+    )
+    assert again.status == 0, again.err
+    with npy2bdv.open(tmp_path / "b.xml") as dataset:
+        np.testing.assert_array_equal(dataset.view(time=1)[...], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crop", "1,2,3"], "--crop '1,2,3' is not understood; write START:STOP of z,y,x"),
+        (["--partition", "1"], "--partition '1' is not understood; write two numbers"),
+        (["--format", "n5", "--partition", "1,1"], "is for HDF5"),
+        (["--dtype", "uint8", "--casting", "wrap"], "there are 'refuse', 'clip' and 'scale'"),
+        (["--casting", "clip"], "give --dtype"),
+        (["--workers", "0"], "--workers 0 cannot be"),
+        (["--dask", "nix"], "addresses of a scheduler of dask"),
+        (["--channel", "7"], "channel='7' selects nothing"),
+        (["--skip-zeros"], "--skip-zeros is for the formats"),
+    ],
+)
+def test_convert_refuses_what_cannot_be(
+    run: Run, npy: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    shown = run("convert", npy, tmp_path / "out.xml", *options)
+    assert (shown.status, shown.out) == (1, "")
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [npy]
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_lines(
+    npy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from npy2bdv.cli import progress
+
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    with progress.Bar() as bar:
+        npy2bdv.resave(npy, tmp_path / "a.xml", progress=bar)
+    assert capsys.readouterr().err.startswith("npy2bdv: views 1/1, 0 of 0 MB, ")
 
 
 def test_a_warning_is_one_line(npy: Path, tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ def resave(
     max_memory
         Bytes that buffers of pixels may take, in each process; one row of blocks of the source comes on top.
     progress
-        Called as ``progress(done, total)`` with bytes of full resolution.
+        Called as ``progress(done, total)`` with bytes of full resolution. If it has a method ``begin``, that is
+        called with the `ResavePlan` first.
 
     Returns
     -------
@@ -398,6 +399,9 @@ def _carry_out(
     max_memory: int,
 ) -> None:
     done, total = 0, plan.nbytes
+    begin = getattr(progress, "begin", None)
+    if begin is not None:
+        begin(plan)
 
     def told(nbytes: int) -> None:
         nonlocal done
@@ -434,7 +438,7 @@ def _give_up(plan: ResavePlan, record: _Record) -> None:
     """Keep what was finished, to be resumed; if nothing was, leave nothing."""
     if record.count:
         logger.warning(
-            "%d of %d tasks are finished and kept as %s; the same resave with resume=True goes on with them",
+            "%d of %d tasks are finished and kept as %s: resume the same resave to go on with them",
             record.count,
             len(plan.tasks),
             plan.part_pixels.name,

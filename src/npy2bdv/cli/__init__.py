@@ -86,7 +86,8 @@ def _app() -> App:
         version_flags=["--version"],
         help_format="markdown",
     )
-    for command in (demo, convert, export, info, check, speedtest, recover, crop, merge, repack):
+    app.command(convert, name=("convert", "resave"))
+    for command in (demo, export, info, check, speedtest, recover, crop, merge, repack):
         app.command(command)
     app.command(transform)
     return app

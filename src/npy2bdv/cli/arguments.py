@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from npy2bdv.errors import InvalidInputError
+
+Number = TypeVar("Number", int, float)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -46,6 +48,13 @@ def as_options(message: str) -> str:
     """
     for pattern, option in (
         (r"\boverwrite=True", "--overwrite"),
+        (r"\bresume=True", "--resume"),
+        (r"\bskip_zeros=True", "--skip-zeros"),
+        (r"\bexecutor='(\S+://\S+)'", r"--dask \1"),
+        (r"\bcasting='(\w+)'", r"--casting \1"),
+        (r"\bvalue_range=\(low, high\)", "--value-range LOW,HIGH"),
+        (r"\bvalue_range=", "--value-range "),
+        (r"\b(dtype|crop|partition|workers)=(?=\W|\d)", r"--\1 "),
         (r"\baxes='(\w+)'", r"--axes \1"),
         (r"\bformat='(\w+)'", r"--format \1"),
         (r"\bzarr_version=(\d+)", r"--zarr-version \1"),
@@ -54,6 +63,31 @@ def as_options(message: str) -> str:
     ):
         message = re.sub(pattern, option, message)
     return message
+
+
+def ranges(text: str, option: str) -> list[slice]:
+    """Read START:STOP of z,y,x, each of which may be absent."""
+    found = []
+    try:
+        for part in text.split(","):
+            start, stop = (int(each) if each.strip() else None for each in part.split(":"))
+            found.append(slice(start, stop))
+    except ValueError:
+        found = []
+    if len(found) != 3:
+        raise InvalidInputError(
+            f'{option} {text!r} is not understood; write START:STOP of z,y,x: "10:-10,:,0:512"'
+        )
+    return found
+
+
+def pair(text: str, option: str, kind: type[Number]) -> tuple[Number, Number]:
+    """Read two numbers."""
+    try:
+        first, second = (kind(each) for each in text.split(","))
+    except ValueError:
+        raise InvalidInputError(f'{option} {text!r} is not understood; write two numbers: "10,1"') from None
+    return first, second
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:
