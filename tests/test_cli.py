@@ -208,8 +208,10 @@ def test_convert_by_workers_with_all_that_it_takes(run: Run, tmp_path: Path) -> 
     array = np.arange(2 * 2 * 8 * 9 * 10).reshape(2, 2, 8, 9, 10).astype("uint16")
     np.save(tmp_path / "a.npy", array)
     words = (
-        tmp_path / "a.npy", tmp_path / "a.xml", "--time", "1", "--channel", "1", "--crop", "2:-1,:,1:9",
-        "--dtype", "uint8", "--casting", "scale", "--value-range", "0,2879", "--partition", "1,1", "--max-memory", "1000000",
+        tmp_path / "a.npy", tmp_path / "a.xml", "--time", "1", "--channel", "1",
+        "--crop", "2:-1,:,1:9",
+        "--dtype", "uint8", "--casting", "scale", "--value-range", "0,2879", "--partition", "1,1",
+        "--max-memory", "1000000",
     )  # fmt: skip
     dry = run("convert", *words, "--dry-run")
     assert (dry.status, dry.err) == (0, "")
