@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -327,12 +328,30 @@ def test_partitions_get_new_images_in_the_master(tmp_path: Path, pixels: NDArray
     with h5py.File(tmp_path / "part.h5") as part, h5py.File(tmp_path / "scan.h5", "w") as master:
         part.copy("s00", master)
         master["t00000/s00/0/cells"] = h5py.ExternalLink("part.h5", "t00000/s00/0/cells")
+    text = path.read_text("utf-8")
+    partition = (
+        '<partition><path type="relative">part.h5</path><timepoints>0</timepoints>'
+        "<setups>7 0</setups><setupsMapped>1 0</setupsMapped></partition>"
+    )
+    path.write_text(text.replace("</hdf5>", f"</hdf5>{partition}"), "utf-8")
     before = (tmp_path / "part.h5").read_bytes()
     with npy2bdv.edit(path) as editor:
         editor.crop(zyx=(None, None, (2, None)))
     with npy2bdv.open(path) as dataset:
         np.testing.assert_array_equal(dataset.view()[...], pixels[..., 2:])
     assert (tmp_path / "part.h5").read_bytes() == before
+    (kept,) = ElementTree.parse(path).getroot().iter("partition")
+    assert (kept.findtext("setups"), kept.findtext("setupsMapped")) == ("7", "1")
+
+
+def test_blocks_larger_than_the_image_are_refused(tmp_path: Path, pixels: NDArray[np.uint16]) -> None:
+    path = tmp_path / "scan.xml"
+    with npy2bdv.create(path) as writer:
+        writer.write(pixels, setup=writer.add_setup(shape=SHAPE))
+    with npy2bdv.edit(path) as editor:
+        with pytest.raises(InvalidInputError, match="are larger than the images of setup 0"):
+            editor.bin((SHAPE[0] + 1, 1, 1))
+        assert not editor.changed
 
 
 def test_a_partition_that_is_not_there_is_refused(tmp_path: Path, pixels: NDArray[np.uint16]) -> None:

@@ -16,6 +16,7 @@ from npy2bdv.model.pixeledits import Crop, bin_of, crop_of, flip_of
 from npy2bdv.model.pyramid import Pyramid, propose
 from npy2bdv.model.spimdata import (
     ContainerLoader,
+    Hdf5Loader,
     OmeZarrLoader,
     Tile,
     ViewId,
@@ -147,10 +148,19 @@ class PixelEdits(Session):
         Raises
         ------
         InvalidInputError, FormatError
-            As in `crop`.
+            As in `crop`; or if a block is larger than the image.
         """
         edit = bin_of(factors)
-        self._edit_pixels(lambda setup, shape: edit, where, placed=True)
+
+        def fitting(setup: int, shape: Zyx) -> PixelEdit:
+            if any(factor > size for factor, size in zip(edit.factors, shape, strict=True)):
+                raise InvalidInputError(
+                    f"blocks of {_size(edit.factors)} pixels are larger than the images of setup {setup}, "
+                    f"{_size(shape)} (z × y × x); give smaller factors"
+                )
+            return edit
+
+        self._edit_pixels(fitting, where, placed=True)
 
     def rechunk(self, chunks: Sequence[Any], **where: Any) -> None:
         """Store images in other chunks.
@@ -439,8 +449,13 @@ def _common(setups: Sequence[int], shifts: Mapping[int, Triple]) -> Triple:
 
 
 def _regrouped(data: SpimData, images: Iterable[Images]) -> SpimData:
-    """Let the XML name new OME-Zarr images as we write them: axes t, c, z, y, x, of which the first two are 1."""
+    """Let the XML name new images where and as we write them.
+
+    OME-Zarr: axes t, c, z, y, x, of which the first two are 1. HDF5: in the master, and in no partition.
+    """
     loader = data.loader
+    if isinstance(loader, Hdf5Loader) and loader.partitions:
+        return replace(data, loader=loader.without_partitions({each.setup for each in images}))
     if not isinstance(loader, OmeZarrLoader):
         return data
     groups = dict(loader.groups)

@@ -16,7 +16,7 @@ from npy2bdv.xml.sections import without_views
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from npy2bdv.model.spimdata import ImageLoader, Partition, SpimData, ViewId
+    from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
 
 
 class RemovalEdits(PixelEdits):
@@ -138,8 +138,7 @@ def without_setups(data: SpimData, setups: Collection[int]) -> SpimData:
     data = _without(data, lambda view: view.setup in setups)
     loader = data.loader
     if isinstance(loader, Hdf5Loader):
-        partitions = (_without_setups(partition, setups) for partition in loader.partitions)
-        loader = replace(loader, partitions=tuple(each for each in partitions if each.setups))
+        loader = loader.without_partitions(setups)
     missing = data.missing
     return replace(
         data,
@@ -164,16 +163,3 @@ def _loader_without(loader: ImageLoader | None, gone: Callable[[ViewId], bool]) 
     if not isinstance(loader, OmeZarrLoader):
         return loader
     return replace(loader, groups={view: group for view, group in loader.groups.items() if not gone(view)})
-
-
-def _without_setups(partition: Partition, setups: Collection[int]) -> Partition:
-    """Return the bookkeeping of a file of a partitioned dataset without some setups; their numbers inside go, too."""
-    places = [place for place, setup in enumerate(partition.setups) if setup not in setups]
-    mapped = partition.setups_mapped
-    return replace(
-        partition,
-        setups=tuple(partition.setups[place] for place in places),
-        setups_mapped=None
-        if mapped is None
-        else tuple(mapped[place] for place in places if place < len(mapped)),
-    )

@@ -14,7 +14,7 @@ from npy2bdv.errors import FormatError, MissingKeyError
 from npy2bdv.model.affine import Affine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 Triple = tuple[float, float, float]
 
@@ -65,6 +65,14 @@ class Partition:
     timepoints_mapped: tuple[int, ...] | None = None
     setups_mapped: tuple[int, ...] | None = None
 
+    def without(self, setups: Collection[int]) -> Partition:
+        """Return it without some setups; their numbers inside of the file go, too."""
+        places = [place for place, setup in enumerate(self.setups) if setup not in setups]
+        mapped = self.setups_mapped
+        if mapped is not None:
+            mapped = tuple(mapped[place] for place in places if place < len(mapped))
+        return replace(self, setups=tuple(self.setups[place] for place in places), setups_mapped=mapped)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hdf5Loader:
@@ -73,6 +81,11 @@ class Hdf5Loader:
     path: PathRef
     partitions: tuple[Partition, ...] = ()
     kept: tuple[Kept, ...] = ()
+
+    def without_partitions(self, setups: Collection[int]) -> Hdf5Loader:
+        """Return what is said of partitions when none of them holds images of some setups any more."""
+        kept = (partition.without(setups) for partition in self.partitions)
+        return replace(self, partitions=tuple(each for each in kept if each.setups))
 
     @property
     def format(self) -> str:
