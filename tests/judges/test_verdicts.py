@@ -36,7 +36,9 @@ class Known(NamedTuple):
 
 def truth(path: Path) -> Known:
     with npy2bdv.open(path) as dataset:
-        pixels = {tuple(view.id): view[...] for view in dataset if dataset.container.has(view.id)}
+        pixels: dict[tuple[int, int], Any] = {
+            view.id: view[...] for view in dataset if dataset.container.has(view.id)
+        }
         return Known(pixels, dataset.times, dataset.spimdata.setups)
 
 
