@@ -24,6 +24,7 @@ from npy2bdv.model.spimdata import (
 )
 from npy2bdv.storage import FORMATS, READABLE, card_of, open_container
 from npy2bdv.storage.fence import Fence
+from npy2bdv.storage.files import is_there
 from npy2bdv.storage.live import LivePixels, read_running
 from npy2bdv.storage.split import SplitContainer
 
@@ -266,11 +267,17 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
     texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
     path = _place(path_xml, data, texts)
-    if path.exists():
+    if is_there(path):
         return path
     raise NotFoundError(
-        f"{path_xml} names the pixel file {path}, which is not there; put it there, or correct <{tag}> in the XML"
+        f"{path_xml} names the pixel file {_short(path)}, which is not there; put it there, or correct <{tag}> in "
+        "the XML"
     )
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
@@ -282,7 +289,7 @@ def _place(path_xml: Path, data: SpimData, texts: Iterable[str]) -> Path:
         for folder, text in product(folders, dict.fromkeys(texts))
     ]
     if len(places) > 1:
-        places.sort(key=Path.exists, reverse=True)
+        places.sort(key=is_there, reverse=True)
     return places[0]
 
 

@@ -12,6 +12,7 @@ from npy2bdv.existing import refuse_unfinished
 from npy2bdv.location import pixel_path, read_xml, suffix_of
 from npy2bdv.model.spimdata import Hdf5Loader
 from npy2bdv.storage.disk import bytes_on_disk, check_room
+from npy2bdv.storage.fence import check_writable
 from npy2bdv.storage.files import PART
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.packing import check_alike, copy_packed, is_held, stored_bytes
@@ -123,6 +124,7 @@ def _pixels_of(path: Path) -> Path:
             raise NotFoundError(f"there is no XML {path}")
         data = read_xml(path)
         pixels = pixel_path(path, data)
+        check_writable(pixels, path)
         if isinstance(data.loader, Hdf5Loader):
             return pixels
     elif named == "hdf5":

@@ -364,7 +364,7 @@ class Level(_Image):
     def __init__(self, view: View, level: int, factors: tuple[float, float, float]) -> None:
         self.view = view
         self.index = level
-        self.factors = tuple(int(factor) if factor == int(factor) else factor for factor in factors)
+        self.factors = tuple(int(factor) if float(factor).is_integer() else factor for factor in factors)
 
     @property
     def _level(self) -> Level:

@@ -33,6 +33,7 @@ MAX_OF_A_CODE = 1000
 """More findings of one code than these are counted, and not listed."""
 
 _CANNOT_OPEN = {Hdf5Loader: "H01", N5Loader: "N01", OmeZarrLoader: "Z12"}
+_ELSEWHERE = "elsewhere"
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 
@@ -131,7 +132,7 @@ class _Check:
                 self.pixels = self._pixel_path(found)
             except (BdvError, OSError) as error:
                 self._cannot_open(error, found)
-            found += audit_transforms(self._data, name)
+            found += _some(audit_transforms(self._data, name))
             if self.pixels is not None or not isinstance(self._data.loader, ContainerLoader):
                 self._look_at_pixels(found, pixels=pixels, progress=progress)
         found += audit_beside(self.path_xml, self.pixels)
@@ -204,7 +205,7 @@ class _Check:
         audit = audit_container(inner, described, self.path_xml.parent)
         found += audit.findings
         views = ViewAudit(data, container, self.path_xml.name, audit.unreachable)
-        found += views.run()
+        found += _some(views.run())
         self.absent, self.sizes = views.absent, views.sizes
         self.looked_at = {"views": len({view for view, _ in views.present}), "levels": len(views.present)}
         self._zarr_version = container.card.zarr_version
@@ -228,21 +229,32 @@ class _Check:
     def report(self, mended: tuple[Finding, ...] = ()) -> Report:
         return Report(
             path=self.path_xml,
-            findings=tuple(_limited(self.findings)),
+            findings=_sorted(self.findings),
             verdicts=verdicts(self._data, self.findings, self._types, self._zarr_version),
             mended=mended,
             looked_at=self.looked_at,
         )
 
 
-def _limited(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings in the order of the codes; of very many of one code, some and their number."""
-    by_code: dict[str, list[Finding]] = {code: [] for code in CODES}
-    for each in dict.fromkeys(findings):
-        by_code[each.code].append(each)
-    listed: list[Finding] = []
-    for code, group in by_code.items():
-        listed += group[:MAX_OF_A_CODE]
-        if len(group) > MAX_OF_A_CODE:
-            listed.append(finding(code, "elsewhere", f"{len(group) - MAX_OF_A_CODE} more like these"))
-    return listed
+def _some(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings, of very many of one code some and how many there are more, without keeping all in memory."""
+    counts: Counter[str] = Counter()
+    kept = []
+    for each in findings:
+        if each.place == _ELSEWHERE:  # counted before
+            kept.append(each)
+            continue
+        counts[each.code] += 1
+        if counts[each.code] <= MAX_OF_A_CODE:
+            kept.append(each)
+    return kept + [
+        finding(code, _ELSEWHERE, f"{count - MAX_OF_A_CODE} more like these")
+        for code, count in counts.items()
+        if count > MAX_OF_A_CODE
+    ]
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings, each once, in the order of the codes; of very many of one code some and their number."""
+    order = {code: place for place, code in enumerate(CODES)}
+    return tuple(sorted(_some(dict.fromkeys(findings)), key=lambda each: order[each.code]))

@@ -51,7 +51,8 @@ def mend(
         return False
     in_container = {code for code in wanted if code[0] in _OF_CONTAINERS} - {"Z08"}
     written = False
-    if in_container and pixels is not None and data.loader is not None:
+    inside = pixels is not None and pixels.resolve().is_relative_to(path_xml.parent.resolve())
+    if in_container and inside and pixels is not None and data.loader is not None:
         lock = Lock(pixels)
         try:
             mend_container(data.loader, pixels, in_container, data)

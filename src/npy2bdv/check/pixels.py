@@ -15,6 +15,7 @@ import numpy as np
 from npy2bdv.check.views import name_of
 from npy2bdv.errors import BdvError
 from npy2bdv.model.findings import finding
+from npy2bdv.storage.base import CountsAbsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,9 +30,10 @@ PIECE_BYTES = 32 * 2**20
 """What is read at once, in each thread, if a chunk is not larger."""
 
 MAX_CHUNK_BYTES = 2**31
-_HUGE = 2**38
-_EMPTY = 10_000
+_HUGE = 2**30
+_EMPTY = 1_000_000
 """No compression of camera images reaches this."""
+_MANY_CHUNKS = 100_000
 _MANY = 20
 _TRAP = 32767
 
@@ -123,6 +125,13 @@ def _cannot_be_meant(array: LevelPixels) -> str:
     nbytes = _nbytes(array)
     if nbytes > _HUGE and nbytes > _EMPTY * array.nbytes_on_disk:
         return f"it claims {nbytes} bytes, of which {array.nbytes_on_disk} are there"
+    chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunk, strict=True))
+    if chunks > _MANY_CHUNKS and isinstance(array, CountsAbsent):
+        absent = array.count_absent(
+            (slice(0, array.shape[0]), slice(0, array.shape[1]), slice(0, array.shape[2]))
+        )
+        if absent > 0.99 * chunks:
+            return f"of {chunks} chunks {absent} are absent"
     return ""
 
 

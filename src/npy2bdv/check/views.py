@@ -119,12 +119,36 @@ class ViewAudit:
             rows, problems = self._factors(setup)
             factors[setup] = rows
             yield from problems
+        stored = self._stored()
         for view in self._data.views():
+            if (
+                stored is not None
+                and view not in stored
+                and view not in self._unreachable
+                and not self._is_unnamed(view)
+            ):
+                # of very many views that are not there only this is said
+                self.absent.append(view)
+                place = f"{self._pixels.path.name}, {name_of(view)}"
+                yield finding("V02", place, "nothing is stored of it")
+                continue
             try:
                 yield from self._view(view, factors[view.setup])
             except (BdvError, OSError) as error:
                 yield finding("P01", f"{self._pixels.path.name}, {name_of(view)}", str(error))
         yield from self._others()
+
+    def _stored(self) -> set[ViewId] | None:
+        """Return the views of which something is stored; None where the container cannot be read so far."""
+        try:
+            return set(self._pixels.views())
+        except BdvError:  # of which the audit of the format tells
+            return None
+
+    def _is_unnamed(self, view: ViewId) -> bool:
+        """Tell whether the XML should name the image of this view, and does not."""
+        loader = self._data.loader
+        return isinstance(loader, OmeZarrLoader) and view not in loader.groups
 
     def _factors(self, setup: int) -> tuple[tuple[Factors, ...], list[Finding]]:
         place = f"{self._pixels.path.name}, setup {setup}"
@@ -171,7 +195,9 @@ class ViewAudit:
                     f"it has {array.shape} pixels (z, y, x); {shapes[0]} by the factors {factor} is "
                     f"{_expected(shapes[0], factors[0], factor)}",
                 )
-            absent = _absent(array, runs, factor)
+            absent = _absent(
+                array, runs, factor if all(0 < each < math.inf for each in factor) else (1.0,) * 3
+            )
             if absent:
                 yield finding("P02", here, f"{absent} chunks are not stored")
         if runs:
@@ -204,7 +230,7 @@ class ViewAudit:
         known = set(self._data.timepoints.ids), set(self._data.setups)
         unknown = [
             view
-            for view in self._pixels.views()
+            for view in sorted(self._stored() or ())
             if not (view.time in known[0] and view.setup in known[1]) and self._pixels.has(view)
         ]
         if unknown:

@@ -76,7 +76,8 @@ class CellsReader:
 
     @cached_property
     def _chunk(self) -> Zyx:
-        return self._cells.chunks or self._shape
+        z, y, x = self._cells.chunks or self._shape
+        return max(1, z), max(1, y), max(1, x)
 
     def _is_part(self, region: Region) -> bool:
         """Tell whether less than half of the touched chunks is wanted; else HDF5's own way is as good."""

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def check_writable(pixels: Path, path_xml: Path) -> None:
+    """Refuse to write pixels that lie outside of the folder of their XML, themselves or by a link.
+
+    Raises
+    ------
+    FormatError
+        If they do.
+    """
+    if not pixels.resolve().is_relative_to(path_xml.parent.resolve()):
+        raise FormatError(
+            f"the pixels of {path_xml} lie in another folder, {pixels.resolve()}, where nothing is written or removed; "
+            "put XML and pixels into one folder, or work with a copy (npy2bdv convert)"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """A folder; what lies outside of it is refused where the fence is `strict`, else it is logged."""

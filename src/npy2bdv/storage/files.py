@@ -7,11 +7,13 @@ import errno
 import glob
 import os
 import shutil
+import stat
 import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from npy2bdv.errors import FormatError
 from npy2bdv.storage.save import move, sync_folder
 
 if TYPE_CHECKING:
@@ -23,6 +25,35 @@ _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave in fol
 PART = ".npy2bdv-part"
 """How names end of what is not whole yet, or is being removed."""
 _MANY = 20_000
+
+
+MAX_METADATA_BYTES = 2**26
+"""No file that describes pixels is larger."""
+
+
+def look(path: Path) -> os.stat_result | None:
+    """Return what the system says of a path; None where nothing can be there: names too long, loops of links ..."""
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # a name with a null
+        return None
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a file or folder is there, whatever a path may be made of."""
+    return look(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether this is a file, whatever a path may be made of: no pipe and no device."""
+    state = look(path)
+    return state is not None and stat.S_ISREG(state.st_mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether this is a folder, whatever a path may be made of."""
+    state = look(path)
+    return state is not None and stat.S_ISDIR(state.st_mode)
 
 
 def names_in(folder: Path) -> set[str]:
@@ -81,17 +112,34 @@ class FileStore:
                 self._all_unsynced |= _remember(folder, self._unsynced)
 
     def get(self, key: str) -> bytes | None:
-        """Return what is in a file; None if there is none."""
+        """Return what is in a file of metadata; None if there is none.
+
+        Raises
+        ------
+        FormatError
+            If it is no file (a pipe would wait for ever), or a very large one.
+        """
+        path = self.root / key
+        state = look(path)
+        if state is None:
+            return None
+        if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_METADATA_BYTES:
+            raise FormatError(
+                f"{path} should be a small file of metadata; it is {_what(state)}: the container is damaged"
+            )
         try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return path.read_bytes()
+        except FileNotFoundError:
             return None
 
     def remove(self, key: str) -> None:
         """Remove a file or a folder with all that is in it; nothing if there is none."""
         path = self.root / key
         assert path != self.root
-        if path.is_dir():
+        self._check_inside(key.rpartition("/")[0])
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
             with self._guard:
                 self._folders.clear()
             remove_folder(path)
@@ -133,16 +181,30 @@ class FileStore:
             self._all_unsynced = True
             raise
 
+    def _check_inside(self, folder: str) -> None:
+        """Refuse to write or remove where a link leads out of the container."""
+        path = self.root / folder
+        if folder and not path.resolve().is_relative_to(self.root.resolve()):
+            raise FormatError(
+                f"{path} leads out of the container, to {path.resolve()}, where nothing is written or removed; put "
+                "what lies there into the container"
+            )
+
     def _make_folder(self, folder: str) -> None:
         if folder not in self._folders:
             if (
                 self._is_begun and not self.root.is_dir()
             ):  # a drive that is gone must not come back as a folder
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+            self._check_inside(folder)
             (self.root / folder).mkdir(parents=True, exist_ok=True)
             self._is_begun = True
             with self._guard:
                 _remember(folder, self._folders)
+
+
+def _what(state: os.stat_result) -> str:
+    return f"a file of {state.st_size} bytes" if stat.S_ISREG(state.st_mode) else "no file at all"
 
 
 def _remember(folder: str, folders: set[str]) -> bool:
@@ -168,10 +230,12 @@ def remove_folder(folder: Path) -> None:
 
     It gets another name first, so that no part of it is met meanwhile.
     """
-    if folder.exists():
+    if folder.is_symlink():  # what it leads to stays
+        folder.unlink()
+    elif folder.exists():
         move(folder, _going(folder))
     for left in folder.parent.glob(f"{glob.escape(folder.name)}.*{PART}"):
-        if left.is_dir():
+        if is_real_folder(left):
             shutil.rmtree(left)
 
 

@@ -17,12 +17,14 @@ import h5py
 import numpy as np
 from h5py._objects import phil  # h5py's lock around the library
 
-from npy2bdv.errors import ClosedError, FormatError, MissingKeyError, NotFoundError
+from npy2bdv.errors import BdvError, ClosedError, FormatError, MissingKeyError, NotFoundError
 from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import Hdf5Loader, ViewId
 from npy2bdv.storage.base import RAW, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.cells import CellsReader, files_beside
 from npy2bdv.storage.codecs import FAST_LEVEL, deflate, shuffle
+from npy2bdv.storage.fence import Fence
+from npy2bdv.storage.files import is_file, is_there
 from npy2bdv.storage.flushes import FlushedFile, OverlaidFile, complete_flush, open_file, pending_flush
 from npy2bdv.storage.pending import Change
 from npy2bdv.storage.recorded import NOWHERE
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.pyramid import Pyramid, Region, Zyx
     from npy2bdv.model.spimdata import PathRef
-    from npy2bdv.storage.fence import Fence
     from npy2bdv.storage.redo import RedoFile
 
 PIXEL_TYPES = (
@@ -60,7 +61,7 @@ CARD = FormatCard(
     },
 )
 
-_VIEW_PATH = re.compile(r"t(\d+)/s(\d+)")
+_VIEW_PATH = re.compile(r"t([0-9]{1,19})/s([0-9]{1,19})")
 
 # Chunks of one plane's row stay in memory, so that reading plane by plane decodes each chunk once.
 _READ_CACHE = {"rdcc_nbytes": 64 * 2**20, "rdcc_nslots": 100_003}
@@ -89,6 +90,19 @@ def _view_path(view: ViewId) -> str:
 def cells_path(view: ViewId, level: int) -> str:
     """Return where a level of a view lies."""
     return f"{_view_path(view)}/{level}/cells"
+
+
+@contextlib.contextmanager
+def _told(where: object) -> Iterator[None]:
+    """Tell of damage that h5py met by an error of ours; HDF5 finds it wherever it looks, whatever the call."""
+    try:
+        yield
+    except BdvError:
+        raise
+    except _DAMAGED as error:
+        raise FormatError(
+            f"{where} cannot be read ({error}); the file is damaged: copy it again if you can"
+        ) from error
 
 
 class Hdf5Container(Handle):
@@ -151,8 +165,8 @@ class Hdf5Container(Handle):
                 return h5py.File(self.path, "r", libver="earliest", locking=False, **_READ_CACHE)
         except FileExistsError:
             raise
-        except OSError as error:
-            if self._mode == "x":  # a full disk, say
+        except (OSError, RuntimeError, ValueError) as error:
+            if self._mode == "x" or isinstance(error, BdvError):  # a full disk, say
                 raise
             raise FormatError(
                 f"{self.path} cannot be opened as HDF5 ({error}); it is truncated, held by another program, "
@@ -210,8 +224,9 @@ class Hdf5Container(Handle):
         known = self._factors.get(setup) if self._mode == "r" and not self._closed else None
         if known is None:
             name = f"{setup_path(setup)}/resolutions"
-            if name not in self.file:
-                raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
+            with _told(f"{self.path}, {name}"):
+                if name not in self.file:
+                    raise MissingKeyError(f"{self.path} does not describe setup {setup} (there is no {name})")
             known = self._factors[setup] = self._read_factors(name)
         return known
 
@@ -229,20 +244,66 @@ class Hdf5Container(Handle):
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
-        for time_name, time_group in self.file.items():
-            if not (isinstance(time_group, h5py.Group) and re.fullmatch(r"t\d+", time_name)):
-                continue
-            for setup_name in time_group:
-                match = _VIEW_PATH.fullmatch(f"{time_name}/{setup_name}")
-                if match:
-                    yield ViewId(int(match[1]), int(match[2]))
+        found = []
+        with _told(self.path):
+            for time_name in filter(re.compile(r"t[0-9]+").fullmatch, self.file):
+                time_group = self.file.get(time_name)
+                if not isinstance(time_group, h5py.Group):
+                    continue
+                for setup_name in time_group:
+                    match = _VIEW_PATH.fullmatch(f"{time_name}/{setup_name}")
+                    if match:
+                        found.append(ViewId(int(match[1]), int(match[2])))
+        yield from found
 
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored (and its partition can be reached)."""
+        file = self.file  # or an error that it is closed
         try:
-            return isinstance(self.file[cells_path(view, level)], h5py.Dataset)
-        except KeyError:
+            self.check_links(cells_path(view, level), fenced=False)
+            return isinstance(file[cells_path(view, level)], h5py.Dataset)
+        except (*_DAMAGED, FormatError):
             return False
+
+    def _check_own(self, name: str) -> None:
+        """Refuse to write where a link leads into another file.
+
+        Raises
+        ------
+        FormatError
+            If it does.
+        """
+        parts, links = name.split("/"), self.file.id.links
+        for number in range(len(parts)):
+            prefix = "/".join(parts[: number + 1])
+            if prefix not in self.file:
+                return
+            if links.get_info(prefix.encode()).type == h5py.h5l.TYPE_EXTERNAL:
+                raise FormatError(
+                    f"{prefix} in {self.path} is a link into another file, which would be written; only images "
+                    "may lie in other files: copy the group into the file"
+                )
+
+    def check_links(self, name: str, *, fenced: bool = True) -> None:
+        """Refuse links to what is no file, where HDF5 might wait for ever, and, where asked for, to other folders."""
+        parts = name.split("/")
+        links = self.file.id.links
+        for number in range(len(parts)):
+            prefix = "/".join(parts[: number + 1]).encode()
+            try:
+                if links.get_info(prefix).type != h5py.h5l.TYPE_EXTERNAL:
+                    continue
+            except _DAMAGED:  # nothing is there
+                return
+            target = os.fsdecode(links.get_val(prefix)[0])
+            path = self.path.parent / target
+            if is_there(path) and not is_file(path):
+                raise FormatError(f"{prefix.decode()} in {self.path} leads to {path}, which is no file")
+            if fenced and self._fence is not None:
+                self._fence.check(path, self.path)
+            elif fenced and self._mode != "r":
+                Fence(folder=self.path.parent, strict=True).check(path, self.path)
+            return
 
     def level(self, view: ViewId, level: int) -> Hdf5Level:
         """Return one level of a view."""
@@ -256,20 +317,25 @@ class Hdf5Container(Handle):
         return known
 
     def _open_level(self, view: ViewId, level: int) -> Hdf5Level:
+        file = self.file  # or an error that it is closed
         try:
-            cells = self.file[cells_path(view, level)]
-        except KeyError as error:
+            self.check_links(cells_path(view, level))
+            cells = file[cells_path(view, level)]
+        except (KeyError, OSError, RuntimeError) as error:
             self._check_partition(cells_path(view, level), str(error))
             raise MissingKeyError(
                 f"{self.path} has no pixels of time point {view.time}, setup {view.setup}, level {level} "
                 f"(no {cells_path(view, level)}, or the file it links to is gone)"
             ) from None
-        if not isinstance(cells, h5py.Dataset) or cells.ndim != 3:
-            raise FormatError(f"{self.path}: {cells_path(view, level)} is no image (a 3-D dataset)")
-        if self._fence is not None:
-            for path in files_beside(cells, self.path):
-                self._fence.check(path, self.path)
-        return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id, self._space)
+        with _told(f"{self.path}, {cells_path(view, level)}"):
+            if not isinstance(cells, h5py.Dataset) or cells.ndim != 3 or cells.dtype.kind not in "iuf":
+                raise FormatError(
+                    f"{self.path}: {cells_path(view, level)} is no image (a 3-D dataset of numbers)"
+                )
+            if self._fence is not None:
+                for path in files_beside(cells, self.path):
+                    self._fence.check(path, self.path)
+            return Hdf5Level(cells, self._pixel_type(view.setup, cells.dtype), self.file.id, self._space)
 
     def _check_partition(self, name: str, error: str) -> None:
         """Refuse a file that was cut short, where HDF5's error on following a link says so."""
@@ -285,9 +351,9 @@ class Hdf5Container(Handle):
     def _pixel_type(self, setup: int, on_disk: np.dtype[Any]) -> np.dtype[Any]:
         """Return what the pixels are: the setup's attribute decides, without it int16 holds uint16 bits."""
         group = self.file.get(setup_path(setup))
-        name = None if group is None else group.attrs.get("dataType")
-        name = name.decode() if isinstance(name, bytes) else name
-        if name in PIXEL_TYPES:
+        name = group.attrs.get("dataType") if isinstance(group, h5py.Group) else None
+        name = name.decode("ascii", "replace") if isinstance(name, bytes) else name
+        if isinstance(name, str) and name in PIXEL_TYPES:
             return np.dtype(name)
         native = on_disk.newbyteorder("=")
         return np.dtype(np.uint16) if native == np.int16 else native
@@ -309,6 +375,7 @@ class Hdf5Container(Handle):
     def remove(self, view: ViewId) -> None:
         """Forget the images of a view, if there are any."""
         if (self._declared is None or view in self._declared) and _view_path(view) in self.file:
+            self._check_own(_view_path(view).partition("/")[0])
             del self.file[_view_path(view)]
             self._space.reused = True
 
@@ -318,6 +385,8 @@ class Hdf5Container(Handle):
         """Create the images of the levels from `first` on beside those that are there."""
         levels = []
         chunks = []
+        if self._mode != "x":
+            self._check_own(_view_path(view))
         for level in range(pyramid.n_levels):
             if level < first:
                 cells = self.file[cells_path(view, level)]
@@ -361,6 +430,7 @@ class Hdf5Container(Handle):
 
     def note_missing_planes(self, view: ViewId, ranges: list[tuple[int, int]]) -> None:
         """Keep which planes (start, stop) never came: attribute ``npy2bdv_missing_planes`` of the view's group."""
+        self._check_own(_view_path(view))
         group = self.file[_view_path(view)]
         group.attrs.pop("npy2bdv_missing_planes", None)
         if ranges:
@@ -368,10 +438,11 @@ class Hdf5Container(Handle):
 
     def missing_planes(self, view: ViewId) -> tuple[tuple[int, int], ...]:
         """Return which planes (start, stop) never came."""
-        group = self.file.get(_view_path(view))
-        if not isinstance(group, h5py.Group) or "npy2bdv_missing_planes" not in group.attrs:
-            return ()
-        return plane_runs(group.attrs["npy2bdv_missing_planes"])
+        with _told(f"{self.path}, {_view_path(view)}"):
+            group = self.file.get(_view_path(view))
+            if not isinstance(group, h5py.Group) or "npy2bdv_missing_planes" not in group.attrs:
+                return ()
+            return plane_runs(group.attrs["npy2bdv_missing_planes"])
 
     def complete(self, view: ViewId) -> None:
         """Nothing: all is said already."""
@@ -389,6 +460,7 @@ class Hdf5Container(Handle):
 
     def exchange(self, view: ViewId, by: ViewId | None) -> Change:
         """Give a view the images that were declared as another one, or none; what else lies with it stays."""
+        self._check_own(_view_path(view) if by is not None else _view_path(view).partition("/")[0])
         if by is None:
             if self.file.get(_view_path(view), getlink=True) is not None:  # a link may lead nowhere
                 del self.file[_view_path(view)]
@@ -415,6 +487,7 @@ class Hdf5Container(Handle):
             if setup_path(setup) in self.file:
                 del self.file[setup_path(setup)]
             return Change()
+        self._check_own(setup_path(setup))
         new = self.file[setup_path(by)]
         old = self.file.require_group(setup_path(setup))
         for name in ("resolutions", "subdivisions"):
@@ -438,6 +511,7 @@ class Hdf5Container(Handle):
         if self._described.get(setup) == described:
             return
         self._described[setup] = described
+        self._check_own(setup_path(setup))
         group = self.file.require_group(setup_path(setup))
         for name, rows, kind in (("resolutions", pyramid.factors, "<f8"), ("subdivisions", chunks, "<i4")):
             table = np.array([row[::-1] for row in rows], kind)  # x, y, z
@@ -617,7 +691,8 @@ class Hdf5Level:
         self._early = properties.get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
         self.dtype = dtype
         self.shape: Zyx = cells.shape
-        self.chunk: Zyx = cells.chunks or cells.shape
+        z, y, x = cells.chunks or cells.shape
+        self.chunk: Zyx = (max(1, z), max(1, y), max(1, x))
         self._places: NDArray[np.uint64] | None = None
         """Where chunks lie, as far as a flush made it known; kept by `layout`."""
 
@@ -626,17 +701,24 @@ class Hdf5Level:
         return CellsReader(self._cells)
 
     @property
+    def _name(self) -> str:
+        return f"{self._cells.file.filename}{self._cells.name}"
+
+    @property
     def nbytes_on_disk(self) -> int:
         """How many bytes the chunks take."""
-        return int(self._cells.id.get_storage_size())
+        with _told(self._name):
+            return int(self._cells.id.get_storage_size())
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels of a region."""
         try:
             pixels = self._reader.read(region)
-        except OSError as error:
+        except BdvError:
+            raise
+        except (*_DAMAGED, ArithmeticError) as error:
             raise FormatError(
-                f"{self._cells.file.filename}{self._cells.name} cannot be read ({error}); the file is "
+                f"{self._name} cannot be read ({error}); the file is "
                 "damaged, or it was compressed with a filter that is not installed"
             ) from error
         self._space.check()
@@ -646,7 +728,8 @@ class Hdf5Level:
 
     def count_absent(self, region: Region) -> int:
         """Return how many chunks of a region are not stored."""
-        return self._reader.count_absent(region)
+        with _told(self._name):
+            return self._reader.count_absent(region)
 
     @property
     def piece(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from npy2bdv.errors import FormatError
 from npy2bdv.model.findings import Finding, finding
 from npy2bdv.storage.base import ContainerAudit
 from npy2bdv.storage.hdf5 import MAX_LEVELS, PIXEL_TYPES, cells_path, setup_path
@@ -67,9 +68,28 @@ def audit(
     folder
         That of the XML, outside of which no pixels should lie.
     """
-    file = container.file
     found: list[Finding] = []
+    unsigned: dict[int, str] = {}
     unreachable: set[ViewId] = set()
+    try:
+        _look(container, (tuple(views), tuple(setups), tuple(times)), folder, found, unsigned, unreachable)
+    except (*UNREADABLE, FormatError) as error:
+        found.append(
+            finding("H01", container.path.name, f"it is damaged: not all can be looked at ({error})")
+        )
+    return ContainerAudit(findings=tuple(found), unsigned=unsigned, unreachable=frozenset(unreachable))
+
+
+def _look(
+    container: Hdf5Container,
+    listed: tuple[tuple[ViewId, ...], tuple[int, ...], tuple[int, ...]],
+    folder: Path,
+    found: list[Finding],
+    unsigned: dict[int, str],
+    unreachable: set[ViewId],
+) -> None:
+    """Look at all; what is found is added, so that it is not lost where the file cannot be read any further."""
+    file, (views, setups, times) = container.file, listed
     outside: set[str] = set()
     n_levels: dict[int, int] = {}
     for setup in setups:
@@ -77,7 +97,10 @@ def audit(
         found += findings
     types: defaultdict[int, set[str]] = defaultdict(set)
     chunks: defaultdict[int, dict[int, tuple[int, ...]]] = defaultdict(dict)
+    stored = set(container.views())
     for view in views:
+        if view not in stored:
+            continue
         for level in range(max(1, n_levels.get(view.setup, 1))):
             try:
                 cells, is_gone = _cells(container, view, level, found)
@@ -88,11 +111,10 @@ def audit(
                         outside.add(cells.file.filename)
                     types[view.setup].add(cells.dtype.newbyteorder("=").name)
                     chunks[view.setup].setdefault(level, cells.chunks or cells.shape)
-            except UNREADABLE as error:
+            except (*UNREADABLE, FormatError) as error:
                 found.append(
                     finding("H12", _place(container, view, level), f"it cannot be looked at ({error})")
                 )
-    unsigned = {}
     for setup, names in types.items():
         said = data_type(file, setup)
         place = f"{container.path.name}, {setup_path(setup)}"
@@ -103,10 +125,11 @@ def audit(
     for name in sorted(outside):
         if not Path(name).resolve().is_relative_to(folder.resolve()):
             found.append(finding("F02", container.path.name, f"a link leads to {name}"))
-    for time in times:
-        if f"t{time:05d}" not in file:
-            found.append(finding("H14", container.path.name, f"there is no group t{time:05d}"))
-    return ContainerAudit(findings=tuple(found), unsigned=unsigned, unreachable=frozenset(unreachable))
+    groups = set(file)
+    lacking = [name for time in times if (name := f"t{time:05d}") not in groups]
+    if lacking:
+        more = f", and none of {len(lacking) - 1} more" if lacking[1:] else ""
+        found.append(finding("H14", container.path.name, f"there is no group {lacking[0]}{more}"))
 
 
 def _place(container: Hdf5Container, view: ViewId, level: int) -> str:
@@ -145,6 +168,7 @@ def _cells(
     """Look at one image; return it if it is one, and whether it lies in a file that is gone."""
     file, name = container.file, cells_path(view, level)
     place = _place(container, view, level)
+    container.check_links(name, fenced=False)
     link = file.get(name, getlink=True) if name in file or _has_link(file, name) else None
     if isinstance(link, h5py.ExternalLink) and not (container.path.parent / link.filename).is_file():
         found.append(finding("H13", place, f"it leads to {link.filename!r}"))

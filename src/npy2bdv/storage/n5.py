@@ -63,6 +63,7 @@ _VERSION = "4.0.0"
 _ATTRIBUTES = "attributes.json"
 _CACHE = "attributes_cache.json"  # BDV trusts it more than the files that it sums up
 _SETUP = re.compile(r"setup(\d+)")
+_MAX_LEVELS = 64
 _TIME = re.compile(r"timepoint(\d+)")
 _LEVEL = re.compile(r"s\d+")
 _HEADER = struct.Struct(">HH3I")  # mode, dimensions, size of the block (x, y, z)
@@ -217,9 +218,14 @@ class N5Container(Handle):
                 f"{setup_key(setup)}/{_ATTRIBUTES})"
             )
         try:
+            if len(rows) > _MAX_LEVELS:
+                raise ValueError("too many levels")
             return tuple((float(z), float(y), float(x)) for x, y, z in rows)
-        except (TypeError, ValueError):
-            raise FormatError(f"{self.path}: downsamplingFactors of setup {setup} are {rows!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            raise FormatError(
+                f"{self.path}: downsamplingFactors of setup {setup} are {str(rows)[:80]!r}; they should be three "
+                "numbers for each level"
+            ) from None
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
@@ -448,6 +454,8 @@ class N5Level:
             self.dtype = np.dtype(_known_type(attributes["dataType"]))
             self._compression: dict[str, Any] = attributes["compression"]
             self._codec: str = self._compression["type"]
+            if not isinstance(self._codec, str):
+                raise TypeError(f"the type of compression is {self._codec!r:.60}")
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"{container.path / key / _ATTRIBUTES} does not describe an image of three dimensions "
@@ -498,7 +506,12 @@ class N5Level:
             "dataType": self.dtype.name,
             "compression": {"type": self._codec, **known},
         }
-        return self._container.open_array(self._key, metadata)
+        try:
+            return self._container.open_array(self._key, metadata)
+        except ValueError as error:
+            raise FormatError(
+                f"{self._container.path / self._key} cannot be opened ({error}); its attributes are damaged"
+            ) from error
 
     @property
     def piece(self) -> tuple[int, int]:

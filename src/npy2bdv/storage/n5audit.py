@@ -45,10 +45,10 @@ def audit(store: FileStore, views: Iterable[ViewId], setups: Iterable[int]) -> l
                 types.setdefault(view.setup, set()).add(str(attributes.get("dataType")))
     for setup, names in types.items():
         said = _attributes(store, setup_key(setup), []).get("dataType")
-        if said is not None and names != {said}:
+        if said is not None and names != {str(said)}:
             stored = " and ".join(sorted(names))
             found.append(
-                finding("N03", root / setup_key(setup), f"dataType is {said!r}, of its images {stored}")
+                finding("N03", root / setup_key(setup), f"dataType is {said!r:.60}, of its images {stored}")
             )
     found += _cache(store)
     return found
@@ -84,7 +84,7 @@ def _image(place: Path, attributes: dict[str, Any]) -> Iterator[Finding]:
     if attributes.get("dataType") not in CARD.pixel_types:
         yield finding("N04", place, f"dataType is {attributes.get('dataType')!r:.80}")
     compression = attributes.get("compression")
-    kind = compression.get("type") if isinstance(compression, dict) else compression
+    kind = str(compression.get("type")) if isinstance(compression, dict) else ""
     if not isinstance(compression, dict) or kind not in _OF_JAVA:
         yield finding("N07", place, f"compression is {compression!r:.80}")
     elif kind == "zstd":

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Attributes = dict[str, Any]
 Factors = tuple[float, float, float]
 
+MAX_LEVELS = 64
+"""More than these are taken for damage, or an attack."""
+
 _UNITS = {
     "angstrom": ("å", "angstrom", "ångström"),
     "picometer": ("pm",),
@@ -281,4 +284,12 @@ def multiscale(said: Mapping[str, Any], where: object) -> Attributes:
         and all(isinstance(each, dict) and isinstance(each.get("path"), str) for each in datasets)
     ):
         raise FormatError(f"{where} is no OME-Zarr image: its multiscales list no datasets with a path")
+    if len(datasets) > MAX_LEVELS:
+        raise FormatError(f"{where} lists {len(datasets)} levels; no image has more than {MAX_LEVELS}")
+    for each in datasets:
+        path = each["path"]
+        if ".." in path.split("/") or path.startswith("/") or "\\" in path or "\0" in path or len(path) > 255:
+            raise FormatError(
+                f"{where}: the path of a level is {path!r:.100}, which does not lie in the image"
+            )
     return image

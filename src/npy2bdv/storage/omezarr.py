@@ -26,7 +26,7 @@ from npy2bdv.handle import Handle
 from npy2bdv.model.spimdata import OmeZarrLoader, PathRef, ViewId, ZarrGroup
 from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote, plane_runs
-from npy2bdv.storage.files import is_real_folder, names_in
+from npy2bdv.storage.files import is_folder, is_real_folder, names_in
 from npy2bdv.storage.pending import Change
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
@@ -232,7 +232,7 @@ class OmeZarrContainer(Handle):
 
     def views(self) -> Iterator[ViewId]:
         """Iterate over the views of which something is stored, by time, then setup."""
-        return (view for view in sorted(self._groups) if (self.path / self._group(view).path).is_dir())
+        return (view for view in sorted(self._groups) if is_folder(self.path / self._group(view).path))
 
     def has(self, view: ViewId, level: int = 0) -> bool:
         """Tell whether a level of a view is stored."""

@@ -46,7 +46,8 @@ def open_array(
     ValueError
         If tensorstore cannot make sense of it.
     """
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path.as_posix()}/"}}
+    # without "..", which it refuses
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path.resolve().as_posix()}/"}}
     if metadata is not None:
         spec["metadata"] = metadata
     context = _context(_CACHE_BYTES if cached else 0)

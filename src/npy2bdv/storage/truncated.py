@@ -62,7 +62,7 @@ def what_is_whole(path: Path, error: str, view: re.Pattern[str]) -> str:
         return ""
     size, whole = path.stat().st_size, []
     with (
-        suppress(OSError, RuntimeError),
+        suppress(*_UNREADABLE, ValueError, OverflowError),
         PaddedFile(path, int(stored[1])) as padded,
         h5py.File(padded) as file,
     ):

@@ -186,15 +186,32 @@ def from_json(said: Mapping[str, Any]) -> ArrayLayout:
 
     Raises
     ------
-    KeyError, TypeError, ValueError, AttributeError
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
         If it is not that of an array of Zarr v2 or v3.
     """
     version = said["zarr_format"]
     if version == 2:
-        return _from_v2(said)
+        return _checked(_from_v2(said))
     if version == 3:
-        return _from_v3(said)
+        return _checked(_from_v3(said))
     raise ValueError(f"zarr_format {version!r} is not known, only 2 and 3 are")
+
+
+def _checked(layout: ArrayLayout) -> ArrayLayout:
+    """Refuse what no array can be, and names of files that lead elsewhere."""
+    n_axes = len(layout.shape)
+    for what, sizes, least in (
+        ("shape", layout.shape, 0),
+        ("chunk", layout.chunk, 1),
+        ("shard", layout.shard, 1),
+    ):
+        if len(sizes) != n_axes or not all(least <= size < 2**63 for size in sizes):
+            raise ValueError(f"its {what} is {sizes!r:.80}")
+    if layout.separator not in (".", "/"):
+        raise ValueError(f"its separator is {layout.separator!r:.40}")
+    if layout.dtype.kind not in "iufb":
+        raise ValueError(f"its type is {layout.dtype!r:.60}")
+    return layout
 
 
 def _from_v2(said: Mapping[str, Any]) -> ArrayLayout:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import FormatError
-from npy2bdv.storage.files import FileStore
+from npy2bdv.storage.files import FileStore, is_file
 from npy2bdv.storage.zarrays import from_json, to_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ZarrFolder:
                 )
             return 3
         names = (".zgroup", ".zattrs", ".zarray")
-        return 2 if any((self.path / node / name).is_file() for name in names) else None
+        return 2 if any(is_file(self.path / node / name) for name in names) else None
 
     def is_group(self, node: str) -> bool:
         """Tell whether there is a group."""
@@ -49,7 +49,7 @@ class ZarrFolder:
             said = self._json(join(node, "zarr.json")) or {}
         except FormatError:
             return False
-        return said.get("node_type") == "group" or (self.path / node / ".zgroup").is_file()
+        return said.get("node_type") == "group" or is_file(self.path / node / ".zgroup")
 
     def attributes(self, group: str) -> Attributes | None:
         """Return the attributes of a group; None where it is none, or has none."""
@@ -66,7 +66,7 @@ class ZarrFolder:
             if said is not None:
                 try:
                     return from_json(said)
-                except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
                     raise FormatError(
                         f"{self.path / array / name} does not describe an array of Zarr v2 or v3 ({error!r})"
                     ) from error

@@ -68,10 +68,12 @@ _SECTIONS = (
     "StitchingResults",
     "IntensityAdjustments",
 )
-__all__ = ["MAX_TIMEPOINTS", "audit", "parse", "salvage", "serialise"]
+__all__ = ["MAX_TIMEPOINTS", "MAX_VIEWS", "audit", "parse", "salvage", "serialise"]
 
 MAX_TIMEPOINTS = 1_000_000
 """More than these are taken for a mistake, or an attack."""
+MAX_VIEWS = 20_000_000
+"""More than these (1000 time points of 10 000 tiles are half of it) cannot be meant either."""
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>", re.DOTALL)
 
 
@@ -210,16 +212,19 @@ def _sequence(sequence: _Element, children: _Children) -> SpimData:
                     group = _attribute_group(node)
                     groups[group.name] = group
 
+    timepoints = Timepoints(ids=())
+    for node in parts["Timepoints"][:1]:
+        known = _TIMEPOINTS_CHILDREN.get(node.get("type") or "", ())
+        timepoints = _timepoints(node, children.of(node, *known))
+    if len(setups) * len(timepoints.ids) > MAX_VIEWS:
+        raise FormatError(
+            f"{len(timepoints.ids)} time points of {len(setups)} setups are too many views (limit {MAX_VIEWS})"
+        )
     missing_node = first_of(parts, "MissingViews")
     missing = None
     if missing_node is not None:
         listed = children.of(missing_node, "MissingView")["MissingView"]
         missing = frozenset(view_id_of(node) for node in listed)
-
-    timepoints = Timepoints(ids=())
-    for node in parts["Timepoints"][:1]:
-        known = _TIMEPOINTS_CHILDREN.get(node.get("type") or "", ())
-        timepoints = _timepoints(node, children.of(node, *known))
 
     loader = first_of(parts, "ImageLoader")
     return SpimData(
