@@ -23,6 +23,7 @@ from npy2bdv.model.spimdata import (
 from npy2bdv.setups import DraftSetup
 from npy2bdv.storage import open_container
 from npy2bdv.storage.base import RAW, Codec
+from npy2bdv.storage.fence import check_writable
 from npy2bdv.storage.journal import Lock, journal_path
 from npy2bdv.storage.pending import record_path
 
@@ -203,6 +204,7 @@ def find_existing(
             "it that can be appended to"
         )
     pixels = pixel_path(path_xml, data).absolute()
+    check_writable(pixels, path_xml)
     refuse_unfinished(pixels)
     with open_container(data.loader, pixels) as container:
         _check_format(path_xml, container.card, format, zarr_version)
