@@ -160,6 +160,8 @@ LIBRARIES = {
 EVERYWHERE = {"numpy"}
 
 LONG_FILES = {
+    "draft.py": "one class: what was said of setups, mostly by add_setup, and what the XML says by it",
+    "view.py": "views, levels, and what they share: an array in the world",
     "downsample.py": "one algorithm whose parts (blocks, carried sums, exact rounding) belong together",
     "storage/hdf5.py": "the only file that knows the layout, reading and writing",
     "storage/omezarr.py": "the only file that knows the layout, reading and writing",

@@ -24,8 +24,8 @@ from npy2bdv.errors import (
     NotFoundError,
     OutOfRangeError,
 )
+from npy2bdv.model.units import unit_name
 from npy2bdv.sources import Source, open_source
-from npy2bdv.sources.base import unit_name
 
 rng = np.random.default_rng(3)
 

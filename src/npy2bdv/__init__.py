@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.box import Box
     from npy2bdv.model.findings import Finding
+    from npy2bdv.model.placement import Deskew, Placement, SampleRotation
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
     from npy2bdv.recover import Recovery, recover
@@ -43,15 +44,18 @@ _HOMES = {
     "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
+    "Deskew": "model.placement",
     "Editor": "editor",
     "Finding": "model.findings",
     "Level": "view",
     "Merged": "merge",
+    "Placement": "model.placement",
     "QueueFull": "errors",
     "RecoveredView": "mend",
     "Recovery": "recover",
     "Repacked": "repack",
     "Report": "check.report",
+    "SampleRotation": "model.placement",
     "Stats": "engine",
     "Verdict": "check.report",
     "View": "view",
@@ -78,15 +82,18 @@ __all__ = [
     "Box",
     "Dataset",
     "DatasetWriter",
+    "Deskew",
     "Editor",
     "Finding",
     "Level",
     "Merged",
+    "Placement",
     "QueueFull",
     "RecoveredView",
     "Recovery",
     "Repacked",
     "Report",
+    "SampleRotation",
     "Stats",
     "Verdict",
     "View",

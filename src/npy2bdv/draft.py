@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npy2bdv import xml
-from npy2bdv.errors import InvalidInputError, InvalidTypeError, MissingKeyError
+from npy2bdv.errors import InvalidInputError, MissingKeyError
 from npy2bdv.existing import check_alike, combination
 from npy2bdv.model.affine import Affine
+from npy2bdv.model.placement import Placement
 from npy2bdv.model.spimdata import (
     ATTRIBUTES,
     ENTITY_TYPES,
+    Angle,
     AttributeGroup,
     Camera,
     Entity,
@@ -25,16 +26,34 @@ from npy2bdv.model.spimdata import (
     ViewSetup,
     ViewTransform,
 )
-from npy2bdv.setups import DraftSetup, innermost, pixel_type, pyramid_of, view_transforms, voxel_size_of
+from npy2bdv.setups import (
+    DraftSetup,
+    in_unit_of,
+    innermost,
+    located,
+    pairs,
+    pixel_type,
+    placed,
+    placed_at,
+    pyramid_of,
+    times_of,
+    turned,
+    view_transforms,
+    voxel_size_of,
+    whole_number,
+    with_size,
+)
 from npy2bdv.storage.base import ImageNote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from npy2bdv.existing import Existing
-    from npy2bdv.setups import Chunks, Levels, Transforms
+    from npy2bdv.model.placement import Anchor, Deskew, Turn
+    from npy2bdv.model.spimdata import VoxelSize
+    from npy2bdv.setups import Chunks, Levels, Place, Transforms
     from npy2bdv.storage.base import FormatCard
 
 _FIRST_PLANES = 64  # an image of unknown length begins with as many
@@ -70,8 +89,8 @@ class Draft:
         """Time points before it that have no view are not listed; those behind it are, with missing views."""
         self.existing = existing
         self.setups: dict[int, DraftSetup] = {}
-        self.views: dict[ViewId, tuple[ViewTransform, ...] | None] = {}
-        """The views declared so far, with their own transforms (None: those of the setup)."""
+        self.views: dict[ViewId, Place | None] = {}
+        """The views declared so far, with what places each by its own (None: what places the setup)."""
         self._entities: dict[str, dict[int, Entity]] = {name: {} for name in ATTRIBUTES}
         self._labelled: dict[str, set[int]] = {}
         """Entities that were named by `set_labels`."""
@@ -103,13 +122,22 @@ class Draft:
         illumination: int | str = 0,
         attributes: Mapping[str, int | str] | None = None,
         voxel_size_xyz: Sequence[float] = (1.0, 1.0, 1.0),
-        unit: str = "micrometer",
+        unit: str | None = None,
         camera: str = "default",
         exposure_time: float = 0.0,
         exposure_unit: str = "s",
         name: str | None = None,
         transform: Transforms | None = None,
         calibration: ArrayLike | Affine | str | None = "bigstitcher",
+        stage_position_xyz: Sequence[float] | None = None,
+        stage_unit: str | None = None,
+        stage_position_of: Anchor = "corner",
+        deskew: Deskew | None = None,
+        transpose_xy: bool = False,
+        flip_xyz: Sequence[bool] | bool = False,
+        camera_rotation: float = 0.0,
+        sample_rotation: Turn | None = None,
+        upright: bool = False,
         levels: Levels | None = None,
         chunks: Chunks | None = None,
         id: int | None = None,  # noqa: A002
@@ -127,7 +155,8 @@ class Draft:
         attributes
             Further attributes, by name.
         voxel_size_xyz, unit
-            Size of a voxel (x, y, z).
+            Size of a voxel (x, y, z), by default in the unit of the setups before, or in "micrometer". A dataset has one
+            unit of length: sizes in others are converted to that of its first setup, or refused.
         camera, exposure_time, exposure_unit
             Metadata of the camera.
         name
@@ -138,6 +167,11 @@ class Draft:
         calibration
             The innermost transform. By default what BigStitcher writes: voxel sizes in units of the smallest one
             of the dataset. None: there is none beside `transform`.
+        stage_position_xyz, stage_unit, stage_position_of
+            Where the stage says that the stack is, by default in `unit`, and whether that is its "corner" or "centre".
+        deskew, transpose_xy, flip_xyz, camera_rotation, sample_rotation, upright
+            How planes are tilted, and how camera and sample are turned against the stage: see `Placement`. In place of
+            `transform`: from all these follow named transforms, the <location> of the tile, the rotation of the angle.
         levels, chunks
             In place of those of the dataset.
         id
@@ -159,8 +193,24 @@ class Draft:
         wanted.update(attributes or {})
         entities = {key: self._entity(key, label) for key, label in wanted.items()}
         ids = {key: entity.id for key, entity in entities.items()}
+        sizes = list(self._voxel_sizes())
+        if unit is None:
+            unit = next((size.unit for size in sizes if size is not None and size.unit), "micrometer")
         voxel_size = voxel_size_of(voxel_size_xyz, unit)
+        if isinstance(calibration, str):
+            voxel_size = in_unit_of(voxel_size, sizes)
         kind = pixel_type(dtype)
+        terms = {
+            "stage_position_xyz": stage_position_xyz,
+            "stage_unit": stage_unit,
+            "stage_position_of": stage_position_of,
+            "deskew": deskew,
+            "transpose_xy": transpose_xy,
+            "flip_xyz": flip_xyz,
+            "camera_rotation": camera_rotation,
+            "sample_rotation": sample_rotation,
+            "upright": upright,
+        }
         there = self._setup_there(ids, id)
         if there is not None:
             default = tuple(voxel_size_xyz) == (1.0, 1.0, 1.0)
@@ -178,13 +228,17 @@ class Draft:
                     f"setup {there.value.id} of the dataset has the calibration {there.calibration}, which stays; "
                     "leave calibration= out"
                 )
-            if transform is not None:
+            placement = placed(
+                assumed or voxel_size, unit, terms, transform=transform, calibration=calibration
+            )
+            if transform is not None or placement is not None:
+                new = () if transform is None else view_transforms(transform)
                 for view, own in self.views.items():
-                    if view.setup == there.value.id and own is None:  # it keeps those that were valid then
-                        self.views[view] = there.transforms
-                self.setups[there.value.id] = replace(there, transforms=view_transforms(transform))
+                    if view.setup == there.value.id and own is None:  # it keeps what was valid then
+                        self.views[view] = there.place
+                self.setups[there.value.id] = replace(there, transforms=new, placement=placement)
             return there.value.id
-        setup = self._next_setup(ids) if id is None else _index(id, "a setup id")
+        setup = self._next_setup(ids) if id is None else whole_number(id, "a setup id")
         if setup in self.setups or setup < 0 or not self._is_free(setup, ids):
             raise InvalidInputError(
                 f"setup id {setup} is taken or negative; leave it out for the next free one"
@@ -206,7 +260,7 @@ class Draft:
         other = self.setups.get(self._taken.get(taken, -1))
         if other is not None and combination(other.value.attributes) == taken:
             raise InvalidInputError(
-                f"setup {other.value.id} has the same attributes ({_pairs(wanted)}); give the new one another "
+                f"setup {other.value.id} has the same attributes ({pairs(wanted)}); give the new one another "
                 "channel, tile, angle or illumination, or write its stacks as other time points"
             )
         value = ViewSetup(
@@ -220,8 +274,11 @@ class Draft:
         if (
             self.existing is not None and setup in self.existing.data.setups
         ):  # one of which no image is stored
-            value = _with_size(self.existing.data.setups[setup], value)
+            value = with_size(self.existing.data.setups[setup], value)
             entities = {key: entity for key, entity in entities.items() if key in value.attributes}
+        placement = placed(voxel_size, unit, terms, transform=transform, calibration=calibration)
+        if placement is not None:
+            self._note_place(entities, placement, setup)
         _check_names(SpimData(setups={setup: value}, attributes=_groups(entities)))
         known = DraftSetup(
             value=value,
@@ -229,6 +286,7 @@ class Draft:
             dtype=kind,
             transforms=() if transform is None else view_transforms(transform),
             calibration=innermost(calibration),
+            placement=placement,
             open_ended=open_ended,
         )
         self.setups[setup] = known
@@ -236,6 +294,53 @@ class Draft:
         for key, entity in entities.items():
             self._entities.setdefault(key, {})[entity.id] = entity
         return setup
+
+    def _voxel_sizes(self) -> Iterator[VoxelSize | None]:
+        """Iterate over those whose unit is that of the world."""
+        if self.existing is not None:
+            yield from (setup.voxel_size for setup in self.existing.data.setups.values())
+        for setup in self.setups.values():
+            if setup.calibration == "bigstitcher":
+                yield setup.value.voxel_size
+
+    def _note_place(self, entities: dict[str, Entity], placement: Placement, setup: int) -> None:
+        """Say of tile and angle where and how they are; what an XML has said of them before stays."""
+        earlier = {} if self.existing is None else self.existing.data.attributes
+        tile, angle = entities.get("tile"), entities.get("angle")
+        if isinstance(angle, Angle):
+            entities["angle"] = turned(angle, placement)
+        if isinstance(tile, Tile) and not ("tile" in earlier and tile.id in earlier["tile"].entities):
+            others = (known.value for id_, known in self.setups.items() if id_ != setup)
+            is_new = all(other.attributes.get("tile") != tile.id for other in others)
+            entities["tile"] = located(tile, placement, is_new=is_new)
+
+    def own_place(
+        self,
+        setup: int,
+        transform: Transforms | None,
+        stage_position_xyz: Sequence[float] | None,
+        stage_unit: str | None,
+    ) -> Place | None:
+        """Return what places a view by its own; None where it is placed as its setup.
+
+        Raises
+        ------
+        InvalidInputError
+            If it cannot be, or two that contradict each other are given.
+        """
+        known = self.known(setup)
+        if stage_position_xyz is None:
+            if transform is not None and known.placement is not None:
+                raise InvalidInputError(
+                    f"setup {setup} is placed by what the microscope knows (stage_position_xyz= ...), and transform= "
+                    "would replace all of that; give stage_position_xyz= for this view, or insert a transform by npy2bdv.edit"
+                )
+            return None if transform is None else view_transforms(transform)
+        if transform is not None:
+            raise InvalidInputError(
+                "a view is placed by transform= or by stage_position_xyz=, not by both; leave one out"
+            )
+        return placed_at(known, stage_position_xyz, stage_unit, self._smallest({setup}))
 
     def _setup_there(self, ids: Mapping[str, int], asked: int | None) -> DraftSetup | None:
         """Return the setup of a dataset that is appended to which has these attributes."""
@@ -295,7 +400,7 @@ class Draft:
                 if (entity.name or str(entity.id)) == label:
                     return entity
             return type_(id=max(known, default=-1) + 1, name=label)
-        id_ = _index(label, f"{attribute}=")
+        id_ = whole_number(label, f"{attribute}=")
         if id_ < 0:
             raise InvalidInputError(f"{attribute} {id_} is negative; ids count from 0")
         return known.get(id_) or type_(id=id_, name=str(id_))
@@ -315,26 +420,25 @@ class Draft:
         smallest = self._smallest({view.setup for view in dict(self.views)})
         return self._registration(view, self.views[view], smallest).transforms
 
-    def _registration(
-        self, view: ViewId, own: tuple[ViewTransform, ...] | None, smallest: float
-    ) -> ViewRegistration:
+    def _registration(self, view: ViewId, own: Place | None, smallest: float) -> ViewRegistration:
         if own is None and self.existing is not None and view in self.existing.data.registrations:
             return self.existing.data.registrations[view]  # of a view that was missing, or is replaced
         return ViewRegistration(transforms=self._placed(view.setup, own, smallest))
 
-    def _placed(
-        self, setup: int, own: tuple[ViewTransform, ...] | None, smallest: float
-    ) -> tuple[ViewTransform, ...]:
+    def _placed(self, setup: int, own: Place | None, smallest: float) -> tuple[ViewTransform, ...]:
         known = self.known(setup)
-        placed = known.transforms if own is None else own
+        place = known.place if own is None else own
+        if isinstance(place, Placement):
+            assert known.value.size_xyz is not None
+            return place.transforms(known.value.size_xyz, smallest)
         if known.calibration is None:
-            return placed
+            return place
         calibration = known.calibration
         if isinstance(calibration, str):
             assert known.value.voxel_size is not None
             x, y, z = known.value.voxel_size.size_xyz
             calibration = Affine.scale((x / smallest, y / smallest, z / smallest))
-        return (*placed, ViewTransform(affine=calibration, name="calibration"))
+        return (*place, ViewTransform(affine=calibration, name="calibration"))
 
     def set_transforms(self, view: ViewId, transforms: Sequence[ViewTransform]) -> None:
         """Replace the transforms of a view (outermost first); the calibration stays innermost."""
@@ -354,7 +458,7 @@ class Draft:
         """Return what the XML says of the dataset as it is now."""
         views = dict(self.views)  # other threads may declare more meanwhile
         present = sorted(views)
-        times = _times({view.time for view in present}, self.first_time)
+        times = times_of({view.time for view in present}, self.first_time)
         setups = sorted({view.setup for view in present})
         here = set(present)
         smallest = self._smallest(setups)
@@ -439,42 +543,12 @@ class Draft:
             ) from None
 
 
-def _index(value: object, what: str) -> int:
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InvalidTypeError(
-            f"{what} must be a whole number, or a label as text; found {value!r}"
-        ) from None
-
-
 def _groups(entities: Mapping[str, Entity]) -> dict[str, AttributeGroup]:
     return {
         name: AttributeGroup(name=name, entities={entity.id: entity}) for name, entity in entities.items()
     }
 
 
-def _with_size(there: ViewSetup, value: ViewSetup) -> ViewSetup:
-    """Return a setup that an XML has and of which no image is stored, with the size that its images get."""
-    if there.size_xyz not in (None, value.size_xyz):
-        raise InvalidInputError(
-            f"setup {there.id} of the dataset has the same attributes, and the size (x, y, z) {there.size_xyz}, not "
-            f"{value.size_xyz}; give what it has, or another channel, tile, angle or illumination for a new setup"
-        )
-    return replace(there, size_xyz=value.size_xyz)
-
-
 def _check_names(part: SpimData) -> None:
     """Refuse names that XML cannot hold when they are given, not when the dataset is saved."""
     xml.serialise(part)
-
-
-def _pairs(attributes: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={label!r}" for name, label in attributes.items())
-
-
-def _times(used: set[int], first: int = 0) -> tuple[int, ...]:
-    """Return the time points of a dataset: gaps are time points with missing views, unless they are absurd."""
-    last = max(used, default=-1)
-    first = min(first, *used) if used else 0
-    return tuple(range(first, last + 1)) if last - first < 1000 + 10 * len(used) else tuple(sorted(used))

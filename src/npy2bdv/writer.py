@@ -35,7 +35,7 @@ from npy2bdv.existing import refuse_unfinished
 from npy2bdv.handle import Handle
 from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import ContainerLoader, GeneratedBy, OmeZarrLoader, PathRef, SpimData, ViewId
-from npy2bdv.setups import DraftSetup, pyramid_of, view_transforms
+from npy2bdv.setups import DraftSetup, pyramid_of
 from npy2bdv.storage import (
     FORMATS,
     check_installed,
@@ -52,7 +52,7 @@ from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, 
 from npy2bdv.stream import Hooks, ViewStream, make_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -207,7 +207,14 @@ class DatasetWriter(Draft, Handle):
     # -- views -------------------------------------------------------------------------------------------
 
     def write(
-        self, stack: ArrayLike, *, setup: int, time: int = 0, transform: Transforms | None = None
+        self,
+        stack: ArrayLike,
+        *,
+        setup: int,
+        time: int = 0,
+        transform: Transforms | None = None,
+        stage_position_xyz: Sequence[float] | None = None,
+        stage_unit: str | None = None,
     ) -> None:
         """Write a whole stack.
 
@@ -221,6 +228,9 @@ class DatasetWriter(Draft, Handle):
             Id of the time point.
         transform
             As in `add_setup`, for this view alone.
+        stage_position_xyz, stage_unit
+            Where the stage was for this view, where it drifts or is moved between time points; the rest of what places
+            the setup stays. By default in the unit of the voxel size.
 
         Raises
         ------
@@ -247,7 +257,13 @@ class DatasetWriter(Draft, Handle):
                 f"the stack is of type {pixels.dtype}, setup {setup} of {known.dtype}, which cannot hold all of "
                 f"its values; convert it first: stack.astype({known.dtype.name!r})"
             )
-        stream = self.stream(setup=setup, time=time, transform=transform)
+        stream = self.stream(
+            setup=setup,
+            time=time,
+            transform=transform,
+            stage_position_xyz=stage_position_xyz,
+            stage_unit=stage_unit,
+        )
         try:
             stream.put(pixels, 0)
         except BaseException:
@@ -259,13 +275,20 @@ class DatasetWriter(Draft, Handle):
             stream.leave()  # completed while the next one is written
 
     def stream(
-        self, *, setup: int, time: int = 0, transform: Transforms | None = None, replace_view: bool = False
+        self,
+        *,
+        setup: int,
+        time: int = 0,
+        transform: Transforms | None = None,
+        stage_position_xyz: Sequence[float] | None = None,
+        stage_unit: str | None = None,
+        replace_view: bool = False,
     ) -> ViewStream:
         """Declare a view that is filled plane by plane or block by block, in any order.
 
         Parameters
         ----------
-        setup, time, transform
+        setup, time, transform, stage_position_xyz, stage_unit
             As in `write`.
         replace_view
             Start anew where the view was written before.
@@ -289,6 +312,7 @@ class DatasetWriter(Draft, Handle):
                 f"time point {time!r} cannot be: ids are whole numbers from 0 to {xml.MAX_TIMEPOINTS - 1}"
             )
         view = ViewId(int(time), setup)
+        own = self.own_place(setup, transform, stage_position_xyz, stage_unit)
         if not replace_view and (view in self.views or self._lies_there(view)):
             raise ExistsError(
                 f"time point {time} of setup {setup} was written already; a view is written once"
@@ -298,7 +322,6 @@ class DatasetWriter(Draft, Handle):
             self._check_alone(view)
         if view not in self.views and view not in self._given_up:  # else it gets the space that it had
             self.check_room_for([setup], f"time point {time} of setup {setup}")
-        own = None if transform is None else view_transforms(transform)
         # no checkpoint that began before may speak for the new view
         with self._told(), self._checkpointing, self._engine.door():
             self._settle_full()

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import ExistsError, InvalidInputError
 from npy2bdv.model.affine import Affine, usable
+from npy2bdv.model.placement import Placement, place
 from npy2bdv.model.spimdata import Camera, ViewId, ViewTransform
+from npy2bdv.model.units import ratio
+from npy2bdv.setups import voxel_size_of
 from npy2bdv.writer import DatasetWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -64,7 +67,11 @@ class ClassicDataset(DatasetWriter):
         self.camera_name = "default"
         self._dtype = dtype
         self._n_setups = math.prod(counts.values())
-        self._last_placed: dict[int, ViewTransform] = {}
+        self._last_placed: dict[int, ViewTransform | Placement] = {}
+        self._world_unit = 0.0 if existing is None or not existing.setups else existing.world_unit
+        """How large a unit of the world is, in `_world_name`; 0 as long as nothing has said it."""
+        sizes = [] if existing is None else [setup.voxel_size for setup in existing.data.setups.values()]
+        self._world_name = next((size.unit for size in sizes if size is not None and size.unit), None)
         self._times: dict[int, set[int]] = {}
         for name, count in counts.items():
             group = None if existing is None else existing.data.attributes.get(name)
@@ -84,8 +91,15 @@ class ClassicDataset(DatasetWriter):
         unit: str,
         exposure_time: float,
         exposure_unit: str,
+        placing: Mapping[str, Any],
     ) -> ViewStream:
         """Declare a view, in place of one that was there; what is metadata of the setup is the last given."""
+        placement = self._placement(view, voxel_size_xyz, unit, calibration_xyz, placing)
+        if placement is not None and affine is not None:
+            raise InvalidInputError(
+                "a view is placed by m_affine= or by what the microscope knows (stage_position_xyz= ...), not by both; "
+                "leave one out"
+            )
         calibration = ViewTransform(affine=usable(Affine.scale(calibration_xyz)), name="calibration")
         known = self.setups.get(view.setup)
         others = self._times.get(view.setup, set()) - {view.time}
@@ -101,7 +115,10 @@ class ClassicDataset(DatasetWriter):
                     "not replaced"
                 )
             if view.setup in self.existing.setups:
-                return self._declare_further(view, shape, affine, calibration_xyz)
+                return self._declare_further(view, shape, affine or placement, calibration_xyz)
+        entities = {name: self._entity(name, id_) for name, id_ in attributes.items()}
+        if placement is not None and not others:
+            self._note_place(entities, placement, view.setup)
         setups = dict(self.setups)
         setups.pop(view.setup, None)
         self.setups, before = setups, self.setups
@@ -119,22 +136,61 @@ class ClassicDataset(DatasetWriter):
             )
             if view in self.views:
                 logger.warning("overwriting time point %d, setup %d", view.time, view.setup)
-            placed = affine or self._last_placed.get(view.setup)
-            transforms = (calibration,) if placed is None else (placed, calibration)
+            placed = affine or placement or self._last_placed.get(view.setup)
+            if isinstance(placed, Placement):
+                transforms = placed.transforms(shape[::-1], self._world_unit)
+            else:
+                transforms = (calibration,) if placed is None else (placed, calibration)
             stream = self.stream(setup=view.setup, time=view.time, transform=transforms, replace_view=True)
         except BaseException:
             self.setups = before
             raise
         self._times.setdefault(view.setup, set()).add(view.time)
-        if affine is not None:
-            self._last_placed[view.setup] = affine
+        if affine is not None or placement is not None:
+            self._last_placed[view.setup] = affine or placement  # type: ignore[assignment]  # one of them is there
+        if placement is not None:
+            for name, entity in entities.items():
+                self._entities[name][entity.id] = entity
         return stream
+
+    def _placement(
+        self,
+        view: ViewId,
+        voxel_size_xyz: Sequence[float],
+        unit: str,
+        calibration_xyz: Sequence[float],
+        placing: Mapping[str, Any],
+    ) -> Placement | None:
+        """Return what is said of the place of a view; the first that is placed fixes the unit of the world."""
+        size = voxel_size_of(voxel_size_xyz, unit)
+        earlier = self.existing.setups.get(view.setup) if self.existing is not None else None
+        if earlier is not None and earlier.value.voxel_size is not None and unit == "px":
+            size = earlier.value.voxel_size  # metadata stay, and are not given again
+        placement = place(voxel_size_xyz=size.size_xyz, unit=size.unit or "px", **placing)
+        if placement is None:
+            return None
+        x, y, z = calibration_xyz
+        given = (x, y, z) != (1, 1, 1)  # else it is what follows from the voxel size
+        units = [size / scale for size, scale in zip(size.size_xyz, (x, y, z), strict=True)] if given else []
+        world = self._world_unit or (units[0] if units else min(size.size_xyz))
+        if not all(math.isclose(each, world, rel_tol=1e-6) for each in units):
+            raise InvalidInputError(
+                f"the calibration {(x, y, z)} does not fit to voxels of {size.size_xyz} {size.unit}: where a unit of "
+                f"the world is {world:g} {size.unit}, it is {tuple(each / world for each in size.size_xyz)}; leave it out"
+            )
+        if ratio(size.unit or "px", self._world_name or size.unit or "px") != 1:
+            raise InvalidInputError(
+                f"the voxel size is in {size.unit!r}, views placed before have theirs in {self._world_name!r}; give "
+                "all in one unit"
+            )
+        self._world_unit, self._world_name = world, self._world_name or size.unit or "px"
+        return placement
 
     def _declare_further(
         self,
         view: ViewId,
         shape: tuple[int, int, int],
-        affine: ViewTransform | None,
+        affine: ViewTransform | Placement | None,
         calibration_xyz: Sequence[float],
     ) -> ViewStream:
         """Declare a view of a setup that an earlier session made; its metadata stay as they are."""
@@ -154,8 +210,11 @@ class ClassicDataset(DatasetWriter):
             calibration = usable(Affine.scale(calibration_xyz))
         assert isinstance(calibration, Affine)
         placed = affine or self._last_placed.get(view.setup)
-        transforms = known.transforms if placed is None else (placed,)
-        if placed is not None or known.calibration is not None:
+        if isinstance(placed, Placement):
+            transforms = placed.transforms(shape[::-1], self._world_unit)
+        else:
+            transforms = known.transforms if placed is None else (placed,)
+        if not isinstance(placed, Placement) and (placed is not None or known.calibration is not None):
             transforms = (*transforms, ViewTransform(affine=calibration, name="calibration"))
         setups = dict(self.setups)
         self.setups = {**setups, view.setup: replace(known, calibration=None)}  # transforms are given whole

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from npy2bdv.engine import Stats
     from npy2bdv.existing import Existing
     from npy2bdv.model.affine import Affine
+    from npy2bdv.model.placement import Anchor, Deskew, Turn
     from npy2bdv.storage.base import Codec, FormatCard, FormatName
     from npy2bdv.stream import ViewStream
     from npy2bdv.writer import Compression
@@ -206,6 +207,16 @@ class BdvWriter(BdvBase):
         calibration: Sequence[float] = (1, 1, 1),
         exposure_time: float = 0,
         exposure_units: str = "s",
+        *,
+        stage_position_xyz: Sequence[float] | None = None,
+        stage_unit: str | None = None,
+        stage_position_of: Anchor = "corner",
+        deskew: Deskew | None = None,
+        transpose_xy: bool = False,
+        flip_xyz: Sequence[bool] | bool = False,
+        camera_rotation: float = 0.0,
+        sample_rotation: Turn | None = None,
+        upright: bool = False,
     ) -> None:
         """Write a stack, or declare a virtual one that planes and substacks fill.
 
@@ -230,6 +241,12 @@ class BdvWriter(BdvBase):
             Scale (x, y, z) of the innermost transform, e.g. (1, 1, voxel_z / voxel_x).
         exposure_time, exposure_units
             Metadata of the camera, of the setup.
+        stage_position_xyz, stage_unit, stage_position_of
+            Where the stage says that the stack is, by default in `voxel_units`, and whether that is its "corner" or
+            "centre". In place of `m_affine`; also of time points that are given nothing. `calibration` then follows from
+            the voxel size: the first view that is placed so says what a unit of the world is.
+        deskew, transpose_xy, flip_xyz, camera_rotation, sample_rotation, upright
+            How planes are tilted, and how camera and sample are turned against the stage: see `Placement`.
 
         Raises
         ------
@@ -256,6 +273,17 @@ class BdvWriter(BdvBase):
             unit=voxel_units,
             exposure_time=exposure_time,
             exposure_unit=exposure_units,
+            placing={
+                "stage_position_xyz": stage_position_xyz,
+                "stage_unit": stage_unit,
+                "stage_position_of": stage_position_of,
+                "deskew": deskew,
+                "transpose_xy": transpose_xy,
+                "flip_xyz": flip_xyz,
+                "camera_rotation": camera_rotation,
+                "sample_rotation": sample_rotation,
+                "upright": upright,
+            },
         )
         setup = view.setup
         self.ntimes = max(self.ntimes, view.time + 1)

@@ -12,32 +12,12 @@ from numpy.typing import DTypeLike, NDArray
 from npy2bdv.errors import ClosedError, InvalidInputError, InvalidTypeError, MissingKeyError, OutOfRangeError
 from npy2bdv.handle import Handle
 from npy2bdv.model.pyramid import Zyx
+from npy2bdv.model.units import unit_name
 
 _INTEGERS = [f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)]
 _PIXEL_TYPES = (*_INTEGERS, "float32", "float64")
 _INSTEAD = {"bool": "uint8", "float16": "float32", "float128": "float64", "longdouble": "float64"}
 _WITHOUT_AXES = {2: "yx", 3: "zyx", 5: "tczyx"}
-
-_UNIT_NAMES = {
-    "micrometer": (
-        "µm",
-        "μm",
-        "um",
-        r"\u00b5m",
-        "micron",
-        "microns",
-        "micrometers",
-        "micrometre",
-        "micrometres",
-    ),
-    "nanometer": ("nm", "nanometers", "nanometre", "nanometres"),
-    "millimeter": ("mm", "millimeters", "millimetre", "millimetres"),
-    "centimeter": ("cm", "centimeters", "centimetre", "centimetres"),
-    "meter": ("m", "meters", "metre", "metres"),
-    "inch": ("in", "inches", '"'),
-    "px": ("", "pixel", "pixels"),
-}
-_UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in (unit, *names)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,17 +242,6 @@ def _voxel_size(given: Any) -> tuple[float, float, float]:
     if len(sizes) != 3 or not all(math.isfinite(s) and s > 0 for s in sizes):
         raise InvalidInputError(f"voxel_size_xyz takes three finite sizes above 0 (x, y, z); found {given!r}")
     return sizes[0], sizes[1], sizes[2]
-
-
-def unit_name(text: str) -> str:
-    """Spell a unit as "micrometer", "nanometer", "millimeter", "inch", "px", ...; keep unknown ones.
-
-    Examples
-    --------
-    >>> unit_name("µm"), unit_name("micron"), unit_name("pixel"), unit_name("furlong")
-    ('micrometer', 'micrometer', 'px', 'furlong')
-    """
-    return _UNITS.get(text.strip().lower(), text.strip())
 
 
 def _pixel_type(dtype: DTypeLike) -> np.dtype[Any]:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Metric units as powers of ten of a meter, to bring sizes given in several of them into one.
-_EXPONENTS = {"nanometer": -9, "micrometer": -6, "millimeter": -3, "centimeter": -2, "meter": 0}
+from npy2bdv.model.units import ratio
 
 
 class Labels(NamedTuple):
@@ -50,11 +49,8 @@ def factor(unit: str, wanted: str) -> float | None:
 
     Examples
     --------
-    >>> factor("nanometer", "nanometer"), factor("furlong", "meter")
-    (1.0, None)
+    >>> factor("nanometer", "nanometer"), factor("furlong", "meter"), factor("furlong", "furlong")
+    (1.0, None, 1.0)
     """
-    if unit == wanted:
-        return 1.0
-    if unit not in _EXPONENTS or wanted not in _EXPONENTS:
-        return None
-    return 10.0 ** _EXPONENTS[unit] / 10.0 ** _EXPONENTS[wanted]
+    found = ratio(unit, wanted)
+    return None if found is None else float(found)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from npy2bdv.model.units import unit_name
 from npy2bdv.sources.arrays import ArraySource
-from npy2bdv.sources.base import unit_name
 from npy2bdv.sources.labels import Labels, one_unit, placed
 from npy2bdv.storage.arrays import ArrayNote, PlainArray, is_array, open_plain_array
 

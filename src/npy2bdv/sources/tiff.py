@@ -12,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError
-from npy2bdv.sources.base import Axes, Source, SourceView, make_views, unit_name
+from npy2bdv.model.units import unit_name
+from npy2bdv.sources.base import Axes, Source, SourceView, make_views
 from npy2bdv.sources.extent import check_whole
 from npy2bdv.sources.labels import Labels, one_unit, placed
 from npy2bdv.storage.tiff import read_plane

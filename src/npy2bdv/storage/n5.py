@@ -24,6 +24,7 @@ from npy2bdv.errors import (
 from npy2bdv.handle import Handle
 from npy2bdv.model.slicing import chunks_of
 from npy2bdv.model.spimdata import N5Loader, PathRef, ViewId
+from npy2bdv.model.units import symbol
 from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, Payload, plane_runs
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
 from npy2bdv.storage.files import FileStore, is_real_folder, names_in
@@ -69,14 +70,8 @@ _LEVEL = re.compile(r"s\d+")
 _HEADER = struct.Struct(">HH3I")  # mode, dimensions, size of the block (x, y, z)
 _SPARE = 64  # buffers
 
-# How neuroglancer writes units; it takes others for an error, and pixels without any for nanometres.
-_UNITS = {
-    **dict.fromkeys(("micrometer", "micrometre", "micron", "microns", "um", "µm", "μm"), "um"),
-    **dict.fromkeys(("nanometer", "nanometre", "nm"), "nm"),
-    **dict.fromkeys(("millimeter", "millimetre", "mm"), "mm"),
-    **dict.fromkeys(("meter", "metre", "m"), "m"),
-    **dict.fromkeys(("px", "pixel", "pixels", ""), ""),
-}
+# Neuroglancer takes other units for an error, and pixels without any for nanometres.
+_NEUROGLANCER_UNITS = {"um", "nm", "mm", "m", ""}
 
 
 def setup_key(setup: int) -> str:
@@ -149,8 +144,8 @@ def annotated(path: Path, said: Mapping[ViewId, Annotation]) -> dict[str, bytes 
             after["resolution"] = list(annotation.voxel_size_xyz)
         if annotation.unit is not None:
             after.pop("units", None)
-            if annotation.unit in _UNITS:
-                after["units"] = [_UNITS[annotation.unit]] * 3
+            if (name := symbol(annotation.unit)) in _NEUROGLANCER_UNITS:
+                after["units"] = [name] * 3
         if after != before:
             text = json.dumps(after, separators=(",", ":"))
             texts[f"{_view_key(view)}/{_ATTRIBUTES}"] = text.encode()
@@ -269,7 +264,8 @@ class N5Container(Handle):
         """Create the images of all levels of a view, in place of those that were there."""
         note = note or ImageNote()
         self.remove(view)
-        units = {"units": [_UNITS[note.unit]] * 3} if note.unit in _UNITS else {}
+        name = symbol(note.unit)
+        units = {"units": [name] * 3} if name in _NEUROGLANCER_UNITS else {}
         self.describe(_view_key(view), {"multiScale": True, "resolution": list(note.voxel_size_xyz), **units})
         return self.add_levels(view, pyramid, 0, dtype, codec)
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import FormatError
+from npy2bdv.model.units import length_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,33 +25,9 @@ Factors = tuple[float, float, float]
 MAX_LEVELS = 64
 """More than these are taken for damage, or an attack."""
 
-_UNITS = {
-    "angstrom": ("å", "angstrom", "ångström"),
-    "picometer": ("pm",),
-    "nanometer": ("nm",),
-    "micrometer": ("um", "µm", "μm", "micron", "microns"),
-    "millimeter": ("mm",),
-    "centimeter": ("cm",),
-    "meter": ("m",),
-    "kilometer": ("km",),
-    "inch": ("in",),
-}
-_NAMES = {spelt: name for name, spellings in _UNITS.items() for spelt in (name, name + "s", *spellings)}
-
 # Lasers of a light-sheet microscope, by wavelength in nm, and the colour in which their channel is shown.
 _COLOURS = ((430, "0000FF"), (500, "00FF00"), (545, "FFFF00"), (600, "FF0000"), (900, "FF00FF"))
 _WHITE = "FFFFFF"
-
-
-def unit_name(unit: str) -> str | None:
-    """Return how NGFF names a unit of length; None for pixels, and for what it does not know.
-
-    Examples
-    --------
-    >>> unit_name("µm"), unit_name("microns"), unit_name("px")
-    ('micrometer', 'micrometer', None)
-    """
-    return _NAMES.get(unit.strip().lower().replace("metre", "meter"))
 
 
 def colour_of(channel: str) -> str:
@@ -67,7 +44,7 @@ def colour_of(channel: str) -> str:
 
 def describe(note: ImageNote, factors: Iterable[Factors], dtype: np.dtype[Any]) -> Attributes:
     """Return the multiscales and the channel of an image whose levels have these factors (z, y, x)."""
-    unit = unit_name(note.unit)
+    unit = length_name(note.unit)
     space = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in "zyx"]
     axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *space]
     return {
@@ -188,7 +165,7 @@ def with_unit(said: Attributes, unit: str) -> Attributes:
     image = _described(said)
     if image is None:
         return said
-    axes, name = image.get("axes"), unit_name(unit)
+    axes, name = image.get("axes"), length_name(unit)
     if not (isinstance(axes, list) and len(axes) >= 3 and all(isinstance(axis, dict) for axis in axes)):
         return said
     space = [{key: each for key, each in axis.items() if key != "unit"} for axis in axes[-3:]]

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from npy2bdv.errors import InvalidInputError
-from npy2bdv.storage.ngff import unit_name
+from npy2bdv.model.units import length_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -120,7 +120,7 @@ def _lines(note: StackNote, depth: int) -> Iterator[str]:
     if depth > 1:
         yield f"slices={depth}"
     if note.unit != "px":
-        name = unit_name(note.unit) or note.unit
+        name = length_name(note.unit) or note.unit
         # ASCII, with other letters as ImageJ spells them
         yield f"unit={'micron' if name == 'micrometer' else name.encode('ascii', 'backslashreplace').decode()}"
     yield f"spacing={note.voxel_size_xyz[2]!r}"
