@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from npy2bdv.merge import Merged, merge
     from npy2bdv.model.affine import Affine
     from npy2bdv.model.box import Box
+    from npy2bdv.model.decomposition import Decomposition
     from npy2bdv.model.findings import Finding
+    from npy2bdv.model.grid import grid
     from npy2bdv.model.placement import Deskew, Placement, SampleRotation
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
@@ -44,6 +46,7 @@ _HOMES = {
     "Box": "model.box",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
+    "Decomposition": "model.decomposition",
     "Deskew": "model.placement",
     "Editor": "editor",
     "Finding": "model.findings",
@@ -67,6 +70,7 @@ _HOMES = {
     "downsample": "downsample",
     "edit": "editor",
     "export": "export",
+    "grid": "model.grid",
     "merge": "merge",
     "open": "dataset",
     "recover": "recover",
@@ -82,6 +86,7 @@ __all__ = [
     "Box",
     "Dataset",
     "DatasetWriter",
+    "Decomposition",
     "Deskew",
     "Editor",
     "Finding",
@@ -105,6 +110,7 @@ __all__ = [
     "downsample",
     "edit",
     "export",
+    "grid",
     "merge",
     "npy2bdv",
     "open",

@@ -155,8 +155,8 @@ class Draft:
         attributes
             Further attributes, by name.
         voxel_size_xyz, unit
-            Size of a voxel (x, y, z), by default in the unit of the setups before, or in "micrometer". A dataset has one
-            unit of length: sizes in others are converted to that of its first setup, or refused.
+            Size of a voxel (x, y, z), by default in the unit of the setups before, or in "micrometer". A dataset has
+            one unit of length: sizes in others are converted to that of its first setup, or refused.
         camera, exposure_time, exposure_unit
             Metadata of the camera.
         name
@@ -193,12 +193,12 @@ class Draft:
         wanted.update(attributes or {})
         entities = {key: self._entity(key, label) for key, label in wanted.items()}
         ids = {key: entity.id for key, entity in entities.items()}
-        sizes = list(self._voxel_sizes())
+        others = list(self._voxel_sizes())
         if unit is None:
-            unit = next((size.unit for size in sizes if size is not None and size.unit), "micrometer")
+            unit = next((size.unit for size in others if size is not None and size.unit), "micrometer")
         voxel_size = voxel_size_of(voxel_size_xyz, unit)
         if isinstance(calibration, str):
-            voxel_size = in_unit_of(voxel_size, sizes)
+            voxel_size = in_unit_of(voxel_size, others)
         kind = pixel_type(dtype)
         terms = {
             "stage_position_xyz": stage_position_xyz,
@@ -333,7 +333,7 @@ class Draft:
             if transform is not None and known.placement is not None:
                 raise InvalidInputError(
                     f"setup {setup} is placed by what the microscope knows (stage_position_xyz= ...), and transform= "
-                    "would replace all of that; give stage_position_xyz= for this view, or insert a transform by npy2bdv.edit"
+                    "would replace all of that; give stage_position_xyz= for this view, or insert one by npy2bdv.edit"
                 )
             return None if transform is None else view_transforms(transform)
         if transform is not None:

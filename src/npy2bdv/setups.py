@@ -81,7 +81,7 @@ def innermost(calibration: ArrayLike | Affine | str | None) -> Affine | Literal[
     if calibration is None:
         return None
     if isinstance(calibration, str):
-        if calibration != "bigstitcher":
+        if not isinstance(calibration, str):
             raise InvalidInputError(
                 f"calibration={calibration!r} is not known; give a matrix, 'bigstitcher' or None"
             )
@@ -214,9 +214,9 @@ def placed(
     if transform is not None:
         raise InvalidInputError(
             "a setup is placed by transform= or by what the microscope knows (stage_position_xyz=, flip_xyz= ...), not "
-            "by both: which goes first? Leave one out; npy2bdv.edit(...).insert_transform adds one to those that are there"
+            "by both: which goes first? Leave one out; npy2bdv.edit(...).insert_transform adds one later"
         )
-    if calibration != "bigstitcher":
+    if not isinstance(calibration, str):
         raise InvalidInputError(
             "calibration= and what the microscope knows (stage_position_xyz=, flip_xyz= ...) contradict each other: "
             "the calibration follows from the voxel size; leave it out"

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv.errors import InvalidInputError, OutOfRangeError
+from npy2bdv.errors import InvalidInputError, MissingKeyError, OutOfRangeError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.box import Box, box_of
+from npy2bdv.model.placement import POSITIONS, length_of, to_stage, world_unit
 from npy2bdv.model.slicing import select, take
+from npy2bdv.model.spimdata import Tile
 from npy2bdv.storage.base import OpensInTensorstore
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class _Image:
     def transform(self) -> Affine:
         """The transform from pixels (x, y, z) to the world."""
         raise NotImplementedError
+
+    @property
+    def _to_full(self) -> Affine:
+        """The transform to pixels of full resolution."""
+        return Affine.identity()
 
     # -- an array -----------------------------------------------------------------------------------------
 
@@ -214,6 +221,59 @@ class _Image:
 
     # -- the world ----------------------------------------------------------------------------------------
 
+    @property
+    def stage_position_xyz(self) -> Triple | None:
+        """Where the stage was, in `View.unit`; None where no transform is named "stage position" or "Translation"."""
+        view = self._level.view
+        found = to_stage(view.transforms)
+        if found is None:
+            return None
+        moved, unit = found[0].translation_xyz, view._world_unit
+        tile = view.dataset.spimdata.entity("tile", view.setup) if "tile" in view.setup.attributes else None
+        location = tile.location_xyz if isinstance(tile, Tile) else None
+        if location is not None and tuple(value / unit for value in location) == moved:
+            return location
+        x, y, z = (length_of(value, unit) for value in moved)
+        return x, y, z
+
+    def pixel_to_stage(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return where to drive the stage, for pixels: its coordinates at them.
+
+        Transforms outside of "stage position" (registration, rotation of the sample) play no part.
+
+        Parameters
+        ----------
+        points_xyz
+            One point (x, y, z) or an array of them (..., 3), in pixels; whole numbers are centres of pixels.
+
+        Returns
+        -------
+        :
+            Coordinates of the stage, in `View.unit`.
+
+        Raises
+        ------
+        MissingKeyError
+            If the view has no stage position.
+        """
+        return self._stage.apply(points_xyz) * self._level.view._world_unit
+
+    def stage_to_pixel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return which pixels (x, y, z) coordinates of the stage (..., 3) are, with fractions: see `pixel_to_stage`."""
+        return self._stage.inverse().apply(np.asarray(points_xyz, float) / self._level.view._world_unit)
+
+    @property
+    def _stage(self) -> Affine:
+        """The transform from pixels to coordinates of the stage, in units of the world."""
+        view = self._level.view
+        found = to_stage(view.transforms)
+        if found is None:
+            raise MissingKeyError(
+                f"{view!r} has no transform named {' or '.join(map(repr, POSITIONS))}, so that it is not known where "
+                "the stage was; pixel_to_world() gives the place in the world"
+            )
+        return found[1] @ self._to_full
+
     def pixel_to_world(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
         """Return where pixels lie in the world.
 
@@ -326,6 +386,12 @@ class View(_Image):
         return self.dataset.spimdata.labels_of(self.setup)
 
     @property
+    def _world_unit(self) -> float:
+        """How large a unit of the world is, in `unit`."""
+        setups = self.dataset.spimdata.setups.values()
+        return world_unit(self.transforms, self.setup.voxel_size, (setup.voxel_size for setup in setups))
+
+    @property
     def transforms(self) -> tuple[ViewTransform, ...]:
         """Named transforms, outermost first (the last touches pixels first)."""
         registration = self.dataset.spimdata.registrations.get(self.id)
@@ -400,9 +466,12 @@ class Level(_Image):
     @property
     def transform(self) -> Affine:
         """The transform from pixels of this level (x, y, z) to the world (formats.md 6.5)."""
+        return self.view.transform @ self._to_full
+
+    @property
+    def _to_full(self) -> Affine:
         z, y, x = self.factors  # may be fractions, in files of other programs
-        centre = Affine.translation(((x - 1) / 2, (y - 1) / 2, (z - 1) / 2))
-        return self.view.transform @ centre @ Affine.scale((x, y, z))
+        return Affine.translation(((x - 1) / 2, (y - 1) / 2, (z - 1) / 2)) @ Affine.scale((x, y, z))
 
     def __repr__(self) -> str:
         """Show where it belongs."""

@@ -139,6 +139,8 @@ def _facts(data: SpimData, setup: ViewSetup, view: View | None) -> dict[str, str
         facts["size z,y,x"] = _triple(setup.size_xyz[::-1])
     if setup.voxel_size is not None:
         facts["voxel x,y,z"] = f"{_triple(setup.voxel_size.size_xyz)} {setup.voxel_size.unit or ''}".strip()
+    if view is not None and (stage := view.stage_position_xyz) is not None:
+        facts["stage x,y,z"] = f"{_triple(stage)} {view.unit or ''}".strip()
     if view is not None and all(transform.affine is not None for transform in view.transforms):
         facts[_POSITION] = _triple(view.transform.translation_xyz)
     if setup.camera is not None:
@@ -215,6 +217,12 @@ def _show_transforms(console: Console, data: SpimData, view: ViewId) -> None:
             continue
         for row in np.asarray(transform.affine):
             console.print("    " + "  ".join(f"{number:12.6g}" for number in row), soft_wrap=True)
+    if (
+        len(registration.transforms) > 1
+        and all(each.affine is not None and each.affine.is_finite for each in registration.transforms)
+        and not registration.total.is_singular
+    ):
+        console.print(f"  together: {registration.total.decompose()}", soft_wrap=True)
 
 
 def _list(console: Console, facts: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 (the command line is read by this annotation)
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from npy2bdv.editor import Editor
     from npy2bdv.model.affine import Affine
+    from npy2bdv.model.decomposition import Decomposition
     from npy2bdv.model.spimdata import ViewId, ViewTransform
 
 _ROWS = 40
@@ -344,7 +346,18 @@ def _as_json(view: ViewId, transforms: Sequence[ViewTransform]) -> dict[str, Any
         "setup": view.setup,
         "transforms": [{"name": each.name, "matrix": _rows(each.affine)} for each in transforms],
         "total": _rows(ViewRegistration(transforms=tuple(transforms)).total) if whole else None,
+        "parts": None if (parts := _parts(transforms)) is None else asdict(parts),
     }
+
+
+def _parts(transforms: Sequence[ViewTransform]) -> Decomposition | None:
+    """Return scale, shear, rotation and translation of all; None where there are none."""
+    from npy2bdv.model.spimdata import ViewRegistration
+
+    if any(each.affine is None for each in transforms):
+        return None
+    total = ViewRegistration(transforms=tuple(transforms)).total
+    return total.decompose() if total.is_finite and not total.is_singular else None
 
 
 def _rows(affine: Affine | None) -> list[list[float | None]] | None:
@@ -379,5 +392,7 @@ def _show(console: Console, found: Mapping[ViewId, tuple[ViewTransform, ...]], r
                 continue
             for row in np.asarray(each.affine):
                 console.print("    " + "  ".join(f"{number:12.6g}" for number in row))
+        if len(transforms) > 1 and (parts := _parts(transforms)) is not None:
+            console.print(f"  together: {parts}")
     if rows is not None and len(groups) > rows:
         console.print(f"... and {len(groups) - rows} more; --all lists them")

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import index
-from typing import Literal, Protocol, Self, SupportsFloat, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, Self, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from npy2bdv.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from npy2bdv.model.decomposition import Decomposition
 
 Axis = Literal["x", "y", "z"]
 
@@ -280,6 +283,24 @@ class Affine:
         whole = a * rows[0][0] + b * rows[1][0] + c * rows[2][0]
         back = [(x, y, z, -(x * tx + y * ty + z * tz)) for x, y, z in rows]
         return type(self)(values=tuple(float(value / whole) for row in back for value in row))
+
+    def decompose(self) -> "Decomposition":
+        """Take it apart into scale, shear, rotation and translation.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is singular (see `is_singular`) or a value is not finite.
+
+        Examples
+        --------
+        >>> turned = Affine.rotation("z", 30) @ Affine.scale((1, 1, 2.5))
+        >>> print((Affine.translation((10, 0, 0)) @ turned).decompose())
+        scale (1, 1, 2.5), rotation 30 degrees about (0, 0, 1), translation (10, 0, 0)
+        """
+        from npy2bdv.model.decomposition import Decomposition
+
+        return Decomposition.of(self)
 
     def apply(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
         """Move points.

@@ -20,9 +20,9 @@ from npy2bdv.model.spimdata import ViewTransform
 from npy2bdv.model.units import convert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from npy2bdv.model.spimdata import Triple
+    from npy2bdv.model.spimdata import Triple, VoxelSize
 
 Anchor = Literal["corner", "centre"]
 """What of an image lies at the stage position."""
@@ -368,6 +368,27 @@ def to_stage(transforms: Sequence[ViewTransform]) -> tuple[Affine, Affine] | Non
     return None
 
 
+def world_unit(
+    transforms: Sequence[ViewTransform], voxel_size: VoxelSize | None, others: Iterable[VoxelSize | None]
+) -> float:
+    """Return how large a unit of the world is, in the unit of voxel sizes: what the calibration of a view says.
+
+    `others` are the voxel sizes of all setups. The smallest of them is taken where it is what the calibration says, but
+    for rounding, or where there is no calibration that fits to the voxel size (formats.md 1.9).
+    """
+    smallest = min((min(size.size_xyz) for size in others if size is not None), default=1.0)
+    calibrations = [each.affine for each in transforms if (each.name or "").lower() == CALIBRATION]
+    if voxel_size is None or not calibrations or calibrations[-1] is None:
+        return smallest
+    scale = np.diag(calibrations[-1].linear)
+    if not (scale > 0).all():
+        return smallest
+    units = np.array(voxel_size.size_xyz) / scale
+    if not np.allclose(units, units[0], rtol=1e-6) or np.allclose(units, smallest, rtol=1e-12, atol=0):
+        return smallest
+    return float(units[int(np.argmin(voxel_size.size_xyz))])
+
+
 def length_of(in_world: float, world_unit: float) -> float:
     """Return the length that was divided by the unit of the world: of those that can be, the one spelt shortest.
 
@@ -403,8 +424,8 @@ def _check_step(deskew: Deskew, distance: float, unit: str) -> None:
     if wanted is not None and abs(wanted - distance) > _STEP_TOLERANCE * wanted:
         raise InvalidInputError(
             f"with a step of {deskew.step:g} {unit} at {deskew.angle:g} degrees the planes lie {wanted:.6g} {unit} "
-            f"apart, but the voxel size along z is {distance:g}; give step * sin(angle) = {wanted:.6g} as voxel size, or "
-            "leave the step out"
+            f"apart, but the voxel size along z is {distance:g}; give step * sin(angle) = {wanted:.6g} as voxel size, "
+            "or leave the step out"
         )
 
 

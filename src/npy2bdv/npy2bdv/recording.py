@@ -176,7 +176,8 @@ class ClassicDataset(DatasetWriter):
         if not all(math.isclose(each, world, rel_tol=1e-6) for each in units):
             raise InvalidInputError(
                 f"the calibration {(x, y, z)} does not fit to voxels of {size.size_xyz} {size.unit}: where a unit of "
-                f"the world is {world:g} {size.unit}, it is {tuple(each / world for each in size.size_xyz)}; leave it out"
+                f"the world is {world:g} {size.unit}, it is {tuple(each / world for each in size.size_xyz)}; "
+                "leave it out"
             )
         if ratio(size.unit or "px", self._world_name or size.unit or "px") != 1:
             raise InvalidInputError(

@@ -243,8 +243,8 @@ class BdvWriter(BdvBase):
             Metadata of the camera, of the setup.
         stage_position_xyz, stage_unit, stage_position_of
             Where the stage says that the stack is, by default in `voxel_units`, and whether that is its "corner" or
-            "centre". In place of `m_affine`; also of time points that are given nothing. `calibration` then follows from
-            the voxel size: the first view that is placed so says what a unit of the world is.
+            "centre". In place of `m_affine`; also of time points that are given nothing. `calibration` then follows
+            from the voxel size: the first view that is placed so says what a unit of the world is.
         deskew, transpose_xy, flip_xyz, camera_rotation, sample_rotation, upright
             How planes are tilted, and how camera and sample are turned against the stage: see `Placement`.
 
