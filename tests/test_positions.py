@@ -88,3 +88,21 @@ def test_positions_that_cannot_be_used_are_told(tmp_path: Path, metadata: dict[s
     with open_source(path) as source:
         assert source.views[0].position_xyz is None
         assert [told in note for note in source.notes] == [True]
+
+
+def test_images_in_several_units_are_brought_into_one(tmp_path: Path) -> None:
+    nanometers = {f"PhysicalSize{axis}": 500.0 for axis in "XYZ"} | {
+        f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"
+    }
+    npy2bdv.resave(write(tmp_path / "a.ome.tif", SIZES, nanometers), tmp_path / "scan.xml")
+    with npy2bdv.open(tmp_path / "scan.xml") as dataset:
+        found = [(view.voxel_size_xyz, view.unit) for view in dataset]
+    assert found == [((0.5, 0.5, 2.0), "micrometer"), ((0.5, 0.5, 0.5), "micrometer")]
+
+
+def test_images_of_which_one_has_no_unit_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ome.tif", SIZES, {})
+    with pytest.raises(npy2bdv.BdvError, match="a dataset has one unit; give voxel_size_xyz= and unit="):
+        npy2bdv.resave(path, tmp_path / "scan.xml")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.ome.tif"]
+    npy2bdv.resave(path, tmp_path / "scan.xml", voxel_size_xyz=(1, 1, 2), unit="um")

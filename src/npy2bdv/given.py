@@ -15,6 +15,7 @@ from npy2bdv.editor.selection import Selector
 from npy2bdv.errors import InvalidInputError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import GeneratedBy, SpimData, Timepoints, ViewId, ViewTransform
+from npy2bdv.model.units import convert, ratio
 from npy2bdv.reading import DatasetOrigin, OpenedDataset, OpenedSource
 from npy2bdv.storage import FORMATS
 
@@ -125,6 +126,7 @@ class GivenSource:
         self.opened: Opened = OpenedSource(source)
         self._setups: dict[tuple[int | str, ...], int] = {}
         self._smallest = 1.0
+        self._unit = source.views[0].unit if source.views else "px"
         self._first_time = 0
         for note in source.notes:
             logger.warning(note)
@@ -139,7 +141,9 @@ class GivenSource:
             for number, view in enumerate(self._source.views)
             if wanted is None or number in wanted
         }
-        self._smallest = min(min(view.voxel_size_xyz) for view in views.values())  # the unit of the world
+        self._unit = next(iter(views.values())).unit
+        sizes = [_in_unit(view, self._unit).voxel_size_xyz for view in views.values()]
+        self._smallest = min(map(min, sizes))  # the unit of the world
         self._first_time = min(view.time for view in views.values())
         for number, view in views.items():
             what = f"time point {view.time}, channel {view.channel!r}, tile {view.tile}"
@@ -160,7 +164,7 @@ class GivenSource:
 
     def add_to(self, draft: Draft, stack: Stack, shape: Zyx, dtype: np.dtype[Any]) -> ViewId:
         """Add a setup for each channel of each tile, at each angle, in each illumination."""
-        view = self._source.views[stack.key]
+        view = _in_unit(self._source.views[stack.key], self._unit)
         draft.first_time = self._first_time
         if view.setup not in self._setups:
             self._setups[view.setup] = setup = draft.add_setup(
@@ -185,6 +189,27 @@ class GivenSource:
     def note(self, draft: Draft, setup: int) -> ImageNote:
         """Return what a format says of a setup."""
         return draft.image_note(setup)
+
+
+def _in_unit(view: SourceView, unit: str) -> SourceView:
+    """Return a view with its lengths in another unit.
+
+    Raises
+    ------
+    InvalidInputError
+        If they cannot be brought into it.
+    """
+    if ratio(view.unit, unit) is None:
+        raise InvalidInputError(
+            f"some stacks have voxel sizes in {view.unit!r}, others in {unit!r}, and a dataset has one unit; give "
+            "voxel_size_xyz= and unit= for all of them"
+        )
+    x, y, z = (convert(size, view.unit, unit) for size in view.voxel_size_xyz)
+    position = view.position_xyz
+    if position is not None:
+        px, py, pz = (convert(place, view.unit, unit) for place in position)
+        position = px, py, pz
+    return replace(view, voxel_size_xyz=(x, y, z), position_xyz=position, unit=unit)
 
 
 def _translation(view: SourceView, smallest: float) -> tuple[ViewTransform, ...]:
