@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from npy2bdv.model.placement import Deskew, Placement, SampleRotation
     from npy2bdv.model.spimdata import ViewId, ViewTransform
     from npy2bdv.npy2bdv import BdvEditor, BdvWriter
+    from npy2bdv.plan import Plan, plan
     from npy2bdv.recover import Recovery, recover
     from npy2bdv.repack import Repacked, repack
     from npy2bdv.resave import resave
@@ -53,6 +54,7 @@ _HOMES = {
     "Level": "view",
     "Merged": "merge",
     "Placement": "model.placement",
+    "Plan": "plan",
     "QueueFull": "errors",
     "RecoveredView": "mend",
     "Recovery": "recover",
@@ -73,6 +75,7 @@ _HOMES = {
     "grid": "model.grid",
     "merge": "merge",
     "open": "dataset",
+    "plan": "plan",
     "recover": "recover",
     "repack": "repack",
     "resave": "resave",
@@ -93,6 +96,7 @@ __all__ = [
     "Level",
     "Merged",
     "Placement",
+    "Plan",
     "QueueFull",
     "RecoveredView",
     "Recovery",
@@ -114,6 +118,7 @@ __all__ = [
     "merge",
     "npy2bdv",
     "open",
+    "plan",
     "recover",
     "repack",
     "resave",
