@@ -266,6 +266,27 @@ def test_upright_images_lie_as_the_camera_took_them(tmp_path: Path) -> None:
         assert locations == [(0.0, 0.0, 0.0), (-5.0, 0.0, 0.0)]
 
 
+def test_both_arms_of_a_dispim_see_one_world(tmp_path: Path) -> None:
+    """x of the cameras points down, to the right in arm A and to the left in arm B; the stage steps along x."""
+    pixel, step, half = 0.2, 0.3, math.sqrt(0.5)
+    arms = [((half, 0, -half), 1, (False, False, False)), ((-half, 0, -half), -1, (True, False, True))]
+    with npy2bdv.create(tmp_path / "scan.xml") as writer:
+        for arm, (_, direction, flips) in enumerate(arms):
+            setup = writer.add_setup(
+                shape=SHAPE,
+                angle=arm,
+                voxel_size_xyz=(pixel, pixel, step * half),
+                deskew=npy2bdv.Deskew(angle=45, step=step, axis="x", direction=1 if direction == 1 else -1),
+                flip_xyz=flips,
+                stage_position_xyz=(0, 0, 0),
+            )
+            writer.write(np.ones(SHAPE, "uint16"), setup=setup)
+    for arm, (down, _, _) in enumerate(arms):
+        linear, _, _ = world_of_xml(tmp_path / "scan.xml", arm)
+        seen = np.stack([pixel * np.array(down), (0, pixel, 0), (step, 0, 0)], axis=1)
+        np.testing.assert_allclose(linear * pixel, seen, atol=1e-12)
+
+
 def test_drift_of_each_time_point(tmp_path: Path) -> None:
     drift = [(10.1, 20.2, 0.3), (10.15, 20.21, 0.33), (9.87, 20.4, 0.1 + 0.2)]
     with npy2bdv.create(tmp_path / "scan.xml") as writer:

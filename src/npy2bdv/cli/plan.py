@@ -41,8 +41,8 @@ def plan(
     """Lay out a recording before it is made: overlaps, bytes, time, and what looks wrong.
 
     POSITIONS is a table (CSV) with a header line. Its columns: x, y, z of the stage, with their unit as "x [um]" or
-    x_mm; tile, channel, angle, illumination; voxel_x, voxel_y, voxel_z; size_z, size_y, size_x in pixels; dtype. What is
-    the same in all lines may be given as an option. Ends with 2 where there are warnings.
+    x_mm; tile, channel, angle, illumination; voxel_x, voxel_y, voxel_z; size_z, size_y, size_x in pixels; dtype. What
+    is the same in all lines may be given as an option. Ends with 2 where there are warnings.
 
     Parameters
     ----------
