@@ -309,6 +309,57 @@ def test_drift_of_each_time_point(tmp_path: Path) -> None:
         assert view.stage_position_xyz == (1.1, 2.2, 3.3)
 
 
+def test_a_stack_of_unknown_length_is_flipped_by_the_length_it_gets(tmp_path: Path) -> None:
+    with npy2bdv.create(tmp_path / "scan.xml") as writer:
+        setup = writer.add_setup(
+            shape=(None, 12, 15),
+            voxel_size_xyz=VOXEL.tolist(),
+            flip_xyz=(True, False, True),
+            stage_position_xyz=STAGE.tolist(),
+        )
+        with writer.stream(setup=setup) as view:
+            for _ in range(SHAPE[0]):
+                view.append(np.ones((12, 15), "uint16"))
+    points = scene()
+    linear, offset, _ = world_of_xml(tmp_path / "scan.xml")
+    np.testing.assert_allclose((flipped(points.copy()) @ linear.T + offset) * SMALLEST, points, atol=1e-9)
+
+
+def test_positions_with_all_digits_come_back(tmp_path: Path) -> None:
+    """The tile's location holds the very number, whatever the unit of the world is."""
+    rng = np.random.default_rng(9)
+    places = [tuple(place) for place in rng.uniform(-1e5, 1e5, (20, 3)).tolist()]
+    with npy2bdv.create(tmp_path / "scan.xml") as writer:
+        for tile, place in enumerate(places):
+            setup = writer.add_setup(
+                shape=(1, 2, 2), tile=tile, voxel_size_xyz=(0.1083, 0.1083, 0.3), stage_position_xyz=place
+            )
+            writer.write(np.ones((1, 2, 2), "uint16"), setup=setup)
+    with npy2bdv.open(tmp_path / "scan.xml") as dataset:
+        assert [view.stage_position_xyz for view in dataset] == places
+
+
+@pytest.mark.parametrize("form", ["hdf5", "n5", "omezarr"])
+def test_places_outlive_a_conversion_and_a_crop(tmp_path: Path, form: Any) -> None:
+    source, path = tmp_path / "source.xml", tmp_path / "scan.xml"
+    write_modern(source, {"flip_xyz": (True, False, False)})
+    npy2bdv.resave(source, path, format=form)
+    points = np.array([(3.0, 4.0, 5.0), (12.0, 1.0, 6.0)])
+    with npy2bdv.open(path) as dataset:
+        before = dataset.view().pixel_to_stage(points)
+        assert dataset.view().stage_position_xyz == tuple(STAGE)
+    with npy2bdv.edit(path) as editor:
+        editor.crop(((2, None), (1, None), (3, 14)))
+    with npy2bdv.open(path) as dataset:
+        view = dataset.view()
+        np.testing.assert_allclose(view.pixel_to_stage(points - [3, 1, 2]), before, atol=1e-9)
+        level = view.level(0)
+        np.testing.assert_allclose(level.pixel_to_stage(points - [3, 1, 2]), before, atol=1e-9)
+    if form == "omezarr":
+        said = "".join(each.read_text("utf-8") for each in tmp_path.rglob(".zattrs"))
+        assert '"micrometer"' in said
+
+
 # -- the same place, seen by two tiles ---------------------------------------------------------------------
 
 

@@ -179,6 +179,32 @@ def test_published_editor_reads_a_full_factorial(
         np.testing.assert_allclose(view["transforms"][1:], [CALIBRATION], rtol=1e-15)
 
 
+def test_the_published_package_finds_points_of_the_stage(published: Judge, tmp_path: Path) -> None:
+    """Bio-Formats tells no positions of BDV datasets; the published package tells all transforms."""
+    places = [(100.25, -20.5, 3.125), (140.0, -20.5, 3.125)]
+    with npy2bdv.create(tmp_path / "stage.xml") as writer:
+        for tile, place in enumerate(places):
+            setup = writer.add_setup(
+                shape=SHAPE,
+                tile=tile,
+                voxel_size_xyz=VOXEL_SIZE_XYZ,
+                stage_position_xyz=place,
+                flip_xyz=(True, False, False),
+            )
+            writer.write(random_stack(tile, "uint16"), setup=setup)
+    views = published.read(tmp_path / "stage.xml")["views"]
+    assert len(views) == 2
+    for view in views:
+        total = np.eye(4)
+        for matrix in view["transforms"]:
+            total = total @ np.vstack([matrix, [0, 0, 0, 1]])
+        last, first = total @ (SHAPE[2] - 1, 0, 0, 1), total @ (0, 0, 0, 1)
+        width = (SHAPE[2] - 1) * VOXEL_SIZE_XYZ[0]
+        x, y, z = places[view["tile"]]
+        np.testing.assert_allclose(last[:3] * 0.4, (x, y, z), atol=1e-9)
+        np.testing.assert_allclose(first[:3] * 0.4, (x + width, y, z), atol=1e-9)
+
+
 # --------------------------------------------------------------------------------------------------- pybdv
 
 
