@@ -81,7 +81,7 @@ def innermost(calibration: ArrayLike | Affine | str | None) -> Affine | Literal[
     if calibration is None:
         return None
     if isinstance(calibration, str):
-        if not isinstance(calibration, str):
+        if calibration != "bigstitcher":
             raise InvalidInputError(
                 f"calibration={calibration!r} is not known; give a matrix, 'bigstitcher' or None"
             )
