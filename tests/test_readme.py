@@ -11,7 +11,7 @@ from npy2bdv.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAPERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAPERS += sorted((ROOT / "docs").rglob("*.md"))
+PAPERS += sorted(p for p in (ROOT / "docs").rglob("*.md") if "generated" not in p.parts)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
