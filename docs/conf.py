@@ -24,7 +24,6 @@ default_role = "py:obj"  # `name` in a docstring: a link where there is such a n
 language = "en"
 suppress_warnings = [
     "ref.python",  # `shape` in a docstring may be that of several classes; it is not a link then
-    "toc.empty_glob",  # a kind of which there is no page yet
 ]
 pygments_style = "friendly"
 

@@ -42,6 +42,8 @@ def _on_read(app: Any, name: str, source: list[str]) -> None:
         app.env.note_dependency(str(file), docname=name)
     elif page.suffix == ".md":
         source[0] = rewrite(source[0], page, page, docs)
+    if page.name == "index.md" and len(list(page.parent.glob("*.md"))) == 1:  # a kind that has no page yet
+        source[0] = source[0].split("```{toctree}")[0]
 
 
 def setup(app: Any) -> dict[str, bool]:
