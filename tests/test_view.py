@@ -342,3 +342,17 @@ def test_labels_of_entities_without_a_name(path: Path) -> None:
         assert dataset.view(tile="1").id.setup == 1
         with pytest.raises(InvalidInputError, match=r"setup 1: .*tile='1'"):
             dataset.view()
+
+
+@pytest.mark.parametrize("kind", [{}, {"format": "n5"}, {"format": "omezarr"}], ids=["hdf5", "n5", "zarr"])
+def test_planes_that_never_came_are_told(tmp_path: Path, kind: dict[str, str]) -> None:
+    with npy2bdv.create(tmp_path / "short.xml", **kind) as writer:  # type: ignore[arg-type]
+        setup = writer.add_setup(shape=(8, 4, 4))
+        stream = writer.stream(setup=setup)
+        for z in (0, 1, 4):
+            stream.put(np.ones((1, 4, 4), "uint16"), z)
+        stream.close()
+        writer.write(np.ones((8, 4, 4), "uint16"), setup=setup, time=1)
+    with npy2bdv.open(tmp_path / "short.xml") as dataset:
+        assert dataset.view(time=0).missing_planes == ((2, 4), (5, 8))
+        assert dataset.view(time=1).missing_planes == ()

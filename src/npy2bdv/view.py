@@ -17,7 +17,7 @@ from npy2bdv.model.box import Box, box_of
 from npy2bdv.model.placement import POSITIONS, length_of, to_stage, world_unit
 from npy2bdv.model.slicing import select, take
 from npy2bdv.model.spimdata import Tile
-from npy2bdv.storage.base import OpensInTensorstore
+from npy2bdv.storage.base import KnowsMissingPlanes, OpensInTensorstore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -379,6 +379,12 @@ class View(_Image):
     def name(self) -> str | None:
         """Name of the setup."""
         return self.setup.name
+
+    @property
+    def missing_planes(self) -> tuple[tuple[int, int], ...]:
+        """Runs of planes (start, stop) that never came while it was recorded, as npy2bdv notes them: they are zeros."""
+        pixels = self.dataset.container
+        return pixels.missing_planes(self.id) if isinstance(pixels, KnowsMissingPlanes) else ()
 
     @property
     def attributes(self) -> dict[str, str]:
