@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 import useq
-from pymmcore_plus.experimental.unicore import CameraDevice, StageDevice, UniMMCore, XYStageDevice
+from pymmcore_plus.experimental.unicore import (
+    CameraDevice,
+    ShutterDevice,
+    StageDevice,
+    UniMMCore,
+    XYStageDevice,
+)
 
 import npy2bdv
 
@@ -66,7 +72,9 @@ class DatasetHandler:
             self._views.pop(view).close()
 
     def sequenceFinished(self, sequence: useq.MDASequence) -> None:
-        for stream in self._views.values():  # what a cancelled sequence left open: planes that never came are noted
+        for (
+            stream
+        ) in self._views.values():  # what a cancelled sequence left open: planes that never came are noted
             stream.close()
         self._writer.close()
 
@@ -138,13 +146,32 @@ class PretendStage(XYStageDevice):
     def set_origin_y(self) -> None: ...
 
 
+class PretendShutter(ShutterDevice):
+    """A shutter."""
+
+    _open = False
+
+    def get_open(self) -> bool:
+        return self._open
+
+    def set_open(self, open: bool) -> None:
+        self._open = open
+
+
 def pretend_microscope() -> UniMMCore:
     """Return a core with these devices. Yours: ``CMMCorePlus()``, then ``loadSystemConfiguration("my.cfg")``."""
     core = UniMMCore()
-    for name, device in (("Camera", PretendCamera()), ("Z", PretendFocus()), ("XY", PretendStage())):
+    devices = {
+        "Camera": PretendCamera(),
+        "Shutter": PretendShutter(),
+        "Z": PretendFocus(),
+        "XY": PretendStage(),
+    }
+    for name, device in devices.items():
         core.loadPyDevice(name, device)
         core.initializeDevice(name)
     core.setCameraDevice("Camera")
+    core.setShutterDevice("Shutter")
     core.setFocusDevice("Z")
     core.setXYStageDevice("XY")
     return core
