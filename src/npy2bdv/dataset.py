@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import (
@@ -22,11 +21,13 @@ from npy2bdv.model.box import Box
 from npy2bdv.model.spimdata import ATTRIBUTES, ViewId
 from npy2bdv.storage.journal import Lock, journal_path
 from npy2bdv.storage.pending import pending
+from npy2bdv.storage.servers import RemotePath, place_of
 from npy2bdv.view import Level, View
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     import pandas
 
@@ -50,10 +51,13 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
     ----------
     path
         The XML, or the pixels beside it (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``): then the XML is the one of
-        that name, or the one in the folder that names them.
+        that name, or the one in the folder that names them. It may lie on a server: ``s3://bucket/scan.xml``, ``gs://``,
+        ``http(s)://``; so may the N5 or OME-Zarr that an XML on this machine names. Credentials are taken from the
+        environment (``AWS_...``), and each call waits for 30 s (``NPY2BDV_REMOTE_TIMEOUT``) and a second for each
+        megabyte, not longer.
     confine
-        Refuse pixels that lie outside of the XML's folder, as the XML or links in an HDF5 file may name
-        them; for datasets of people whom you do not know.
+        Refuse pixels that lie outside of the XML's folder, on a server or elsewhere, as the XML or links in an HDF5
+        file may name them; for datasets of people whom you do not know.
 
     Raises
     ------
@@ -64,6 +68,8 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
         comes when pixels are asked for; everything else is there.
     InvalidInputError
         If several XMLs describe the pixels.
+    RemoteError
+        If a server does not answer in time, or refuses.
 
     Examples
     --------
@@ -76,7 +82,7 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
     <Dataset scan.xml: 1 time points x 1 setups>
     array([37, 32, 27, 22], dtype=uint16)
     """
-    path_xml = find_xml(Path(path))
+    path_xml = find_xml(place_of(path), remote=True)
     dataset = Dataset(path_xml, read_xml(path_xml), confine=confine)
     if dataset.unfinished:
         logger.warning("%s: %s", path_xml, dataset.unfinished)
@@ -132,6 +138,8 @@ class Dataset(Handle):
         if self._container is None:
             return ""
         pixels = self._container.path
+        if isinstance(pixels, RemotePath):  # nothing is recorded or edited there
+            return ""
         recorded, edited = journal_path(pixels).is_file(), pending(pixels)
         if not recorded and not edited:
             return ""
@@ -434,7 +442,7 @@ def _row(view: View, *, pixels: bool) -> dict[str, Any]:
             "shape": levels[0].shape,
             "dtype": levels[0].dtype.name,
             "n_levels": len(levels),
-            "nbytes_on_disk": sum(level.nbytes_on_disk for level in levels),
+            "nbytes_on_disk": view.nbytes_on_disk,
         }
     return row
 

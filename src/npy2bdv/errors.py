@@ -11,6 +11,7 @@ BdvError
 ├── NotFoundError       (FileNotFoundError)  a file that is not there
 ├── ReadOnlyError       (ValueError)         a change was asked of something opened for reading
 ├── WriteError          (OSError)            writing to disk failed; its cause says why
+├── RemoteError         (ConnectionError)    a server does not answer in time, or refuses
 ├── InUseError          (PermissionError)    another process is writing this dataset
 ├── QueueFull           (TimeoutError)       buffers are full and the caller does not want to wait
 └── ClosedError         (RuntimeError)       the writer, editor or dataset is closed
@@ -63,6 +64,10 @@ class ReadOnlyError(BdvError, ValueError):
 
 class WriteError(BdvError, OSError):
     """Writing to disk failed; ``__cause__`` says why."""
+
+
+class RemoteError(BdvError, ConnectionError):
+    """A server does not answer in time, or refuses: no connection, access denied."""
 
 
 class InUseError(BdvError, PermissionError):

@@ -21,6 +21,7 @@ from npy2bdv.storage import (
 from npy2bdv.storage.base import ImageNote
 from npy2bdv.storage.disk import check_room, explained
 from npy2bdv.storage.save import move
+from npy2bdv.storage.servers import refuse_remote
 from npy2bdv.storage.stacks import SUFFIXES, StackNote, write_stack
 from npy2bdv.stream import ViewStream
 from npy2bdv.view import Level, View
@@ -105,6 +106,7 @@ def export(
     'one.ome.zarr'
     'one.tif'
     """
+    refuse_remote(path, "an image of one view is written on a disk", "export it to this machine and copy it, or npy2bdv.resave a view (views=...)")
     path = Path(path).absolute()
     if not isinstance(view, View | Level):
         raise InvalidTypeError(

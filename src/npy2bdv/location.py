@@ -17,6 +17,7 @@ from npy2bdv.model.spimdata import (
     ContainerLoader,
     FileListLoader,
     Hdf5Loader,
+    N5Loader,
     OmeZarrLoader,
     OtherLoader,
     SplitLoader,
@@ -26,6 +27,7 @@ from npy2bdv.storage import FORMATS, READABLE, card_of, open_container
 from npy2bdv.storage.fence import Fence
 from npy2bdv.storage.files import is_there
 from npy2bdv.storage.live import LivePixels, read_running
+from npy2bdv.storage.servers import RemotePath, is_url, place_of, refuse_remote, refuse_unwritable
 from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ MAX_XML_BYTES = 2**29
 """More is no XML of a dataset: one of a hundred thousand views has a tenth of that."""
 
 _TAGS = {"bdv.hdf5": "hdf5", "bdv.n5": "n5", "bdv.multimg.zarr": "zarr"}
-_REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
 _PLACE = re.compile(r"\{([tciax])\1*\}")
 _ALL_IN_ONE = 2
@@ -63,15 +65,25 @@ def dataset_paths(
     path: str | os.PathLike[str],
     format: FormatName | None = None,  # noqa: A002
     zarr_version: int | None = None,
+    *,
+    remote: bool = False,
 ) -> tuple[Path, Path, FormatCard]:
     """Return the paths of XML and pixels of a dataset that is named by either, and the card of its format.
 
     Raises
     ------
     InvalidInputError
-        If the name has another suffix, or the format is not known.
+        If the name has another suffix, or the format is not known; or if it lies on a server, where only some
+        things can be done (`remote`).
     """
-    path = Path(path)
+    if not remote:
+        refuse_remote(
+            path,
+            "recording needs a disk: a lock, a journal that survives a kill, and a pace that no network keeps",
+            "record to this machine, then npy2bdv.resave(recording, 's3://...')",
+        )
+    path = place_of(path)
+    refuse_unwritable(path)
     if "\\" in path.name:
         raise InvalidInputError(
             f"{path.name!r} has a backslash, which programs take for the end of a folder's name: write '/' between "
@@ -82,6 +94,11 @@ def dataset_paths(
     if format is None and zarr_version is not None:
         format = "omezarr"  # noqa: A001
     card = card_of(format or named or "hdf5", zarr_version)
+    if isinstance(path, RemotePath) and card.name == "hdf5":
+        raise InvalidInputError(
+            f"{path} is on a server, and HDF5 is written into one file, which a server does not take in parts; give "
+            "format='n5' or format='omezarr'"
+        )
     if suffix == ".xml":
         return path, path.with_suffix(card.suffixes[0]), card
     if named is None:
@@ -95,8 +112,8 @@ def dataset_paths(
     return path.with_name(path.name[: -len(suffix)] + ".xml"), path, card
 
 
-def find_xml(path: Path) -> Path:
-    """Return the XML of a dataset that is named by its XML or its pixels.
+def find_xml(path: Path, *, remote: bool = False) -> Path:
+    """Return the XML of a dataset that is named by its XML or its pixels; on a server where `remote` allows it.
 
     The XML of pixels has their name, or it is the one in their folder that names them.
 
@@ -105,11 +122,18 @@ def find_xml(path: Path) -> Path:
     NotFoundError
         If there is no such file.
     InvalidInputError
-        If the name has another suffix, or several XMLs name the pixels.
+        If the name has another suffix, or several XMLs name the pixels, or it lies on a server, and must not.
     """
+    if not remote:
+        refuse_remote(
+            path,
+            "is only read and resaved there: nothing is edited, checked, merged or recovered",
+            "work with a copy on this machine: npy2bdv.resave(it, 'copy.xml')",
+        )
+    path = place_of(path)
     named, suffix = suffix_of(path)
     if suffix == ".xml":
-        if not path.is_file():
+        if not isinstance(path, RemotePath) and not path.is_file():  # on a server, reading it tells
             raise _no_xml(path)
         return path
     if named is None:
@@ -119,6 +143,8 @@ def find_xml(path: Path) -> Path:
     path_xml = path.with_name(path.name[: -len(suffix)] + ".xml")
     if path_xml.is_file():
         return path_xml
+    if isinstance(path, RemotePath):
+        raise NotFoundError(f"there is no {path_xml} beside {path.name}; a dataset is opened by its XML: give that")
     found = [each for each in sorted(path.parent.glob("*.xml")) if _names(each, path)]
     if len(found) > 1:
         raise InvalidInputError(
@@ -159,10 +185,12 @@ def read_bytes(path_xml: Path) -> bytes:
     FormatError
         If it is larger than any dataset can need.
     """
-    size = path_xml.stat().st_size
+    remote = isinstance(path_xml, RemotePath)
+    text = path_xml.read_bytes() if remote else b""
+    size = len(text) if remote else path_xml.stat().st_size
     if size > MAX_XML_BYTES:
         raise FormatError(f"{path_xml} has {size} bytes; an XML of a dataset has at most {MAX_XML_BYTES}")
-    return path_xml.read_bytes()
+    return text or path_xml.read_bytes()
 
 
 def open_pixels(
@@ -189,7 +217,7 @@ def open_pixels(
         If they are not what they should be, or lie outside.
     """
     fence = Fence(folder=path_xml.parent, strict=confine)
-    if _problem(data.loader):
+    if _problem(data.loader, path_xml):
         return None
     match data.loader:
         case SplitLoader(inner=inner, parts=parts):
@@ -203,7 +231,7 @@ def open_pixels(
             path = pixel_path(path_xml, data)
             fence.check(path, path_xml)
             _check_groups(loader, path, path_xml, fence)
-            if live and (recorded := read_running(path)) is not None:
+            if live and not isinstance(path, RemotePath) and (recorded := read_running(path)) is not None:
                 return _open_live(loader, path, recorded)
             return open_container(loader, path, fence=fence)
     return None
@@ -230,7 +258,7 @@ def why_not_read(path_xml: Path, data: SpimData) -> FormatError:
     while isinstance(loader, SplitLoader):
         loader = loader.inner.loader
     named = "no image loader" if loader is None else f"the image loader {loader.format!r}"
-    problem = _problem(loader)
+    problem = _problem(loader, path_xml)
     return FormatError(
         f"{path_xml} names {named}{f', and {problem}' if problem else ''}; pixels are read from "
         + ", ".join(repr(card.loader) for card in FORMATS.values())
@@ -238,16 +266,30 @@ def why_not_read(path_xml: Path, data: SpimData) -> FormatError:
     )
 
 
-def _problem(loader: ImageLoader | None) -> str:
+def _problem(loader: ImageLoader | None, path_xml: Path) -> str:
     """Say why the pixels of a loader are not read although others of its kind are; empty where nothing is known."""
     if isinstance(loader, OtherLoader):
         return loader.problem
     if isinstance(loader, StackLoader):
         names = [name for name in ("illumination", "angle", "tile") if loader.layouts[name] == _ALL_IN_ONE]
         return f"all {names[0]}s lie in one file" if names else ""
-    if isinstance(loader, READABLE) and _REMOTE.match(loader.path.text):
-        return f"{loader.path.text} is not on this machine: copy the pixels, and correct the XML"
+    while isinstance(loader, SplitLoader):
+        loader = loader.inner.loader
+    named = loader.path.text if isinstance(loader, READABLE) else ""
+    if isinstance(path_xml, RemotePath) or is_url(named) or _bucket(loader):
+        if not isinstance(loader, N5Loader | OmeZarrLoader):
+            return "from a server only N5 and OME-Zarr are read: copy the dataset to this machine"
+    elif _ELSEWHERE.match(named):
+        return f"{named} is not on this machine, and of no kind that is read from elsewhere: copy the pixels, and correct the XML"
     return ""
+
+
+def _bucket(loader: ImageLoader | None) -> str:
+    """Return the bucket that older versions of BigStitcher name beside the path in it (formats.md 4.1)."""
+    if not isinstance(loader, OmeZarrLoader):
+        return ""
+    found = (each.element.text.strip() for each in loader.kept if each.element.tag == "s3bucket")
+    return next(found, "")
 
 
 def pixel_path(path_xml: Path, data: SpimData) -> Path:
@@ -261,14 +303,20 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
         If it is not there.
     """
     loader = data.loader
-    if not isinstance(loader, READABLE) or _problem(loader):
+    if not isinstance(loader, READABLE) or _problem(loader, path_xml):
         raise why_not_read(path_xml, data)
     tag, text = _TAGS[loader.format], loader.path.text
     # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
     texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
+    if bucket := _bucket(loader):
+        texts = tuple(each if is_url(each) else f"s3://{bucket}/{each}" for each in texts)
     path = _place(path_xml, data, texts)
     if is_there(path):
         return path
+    if isinstance(path, RemotePath):
+        raise NotFoundError(
+            f"{path_xml} names the pixels {path}, and there are none; put them there, or correct <{tag}> in the XML"
+        )
     raise NotFoundError(
         f"{path_xml} names the pixel file {_short(path)}, which is not there; put it there, or correct <{tag}> in "
         "the XML"
@@ -305,6 +353,10 @@ def is_absolute(text: str) -> bool:
 
 def _resolve(folder: Path, text: str) -> Path:
     """Return a path that an XML names. One without a type counts as relative, though not for Java."""
+    if is_url(text):
+        return place_of(text)
+    if isinstance(folder, RemotePath) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text):
+        raise FormatError(f"an XML in {folder} names {text!r:.80}, which is not on a server; correct it")
     is_uri = text.startswith("file:")
     return Path(url2pathname(urlsplit(text).path)) if is_uri else folder / text.replace("\\", "/")
 

@@ -32,6 +32,7 @@ from npy2bdv.reading import (
 from npy2bdv.setups import pixel_type
 from npy2bdv.sources import names_dataset, open_source
 from npy2bdv.storage import count_files, create_container
+from npy2bdv.storage.servers import RemotePath, place_of
 from npy2bdv.tasks import Slab, Target, Task, carry_out, slabs_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ class ResavePlan:
 
 
 def part_of(path: Path) -> Path:
-    """Return the name of a file or folder of pixels until all is complete."""
+    """Return the name of a file or folder of pixels until all is complete; on a server, where nothing gets another
+    name, the final one: the XML, which comes last, makes a dataset of it.
+    """
+    if isinstance(path, RemotePath):
+        return path
     _, suffix = suffix_of(path)
     stem = path.name[: -len(suffix)]
     return path.with_name(f"{stem}.part{path.name[len(stem) :]}")
@@ -162,9 +167,10 @@ def planned(
     task_bytes: int,
     max_memory: int,
     where: Mapping[str, Any],
+    pixels: str | os.PathLike[str] | None = None,
 ) -> Iterator[tuple[ResavePlan, Opened]]:
     """Make the plan of a resave, and give it together with the open source. Parameters are those of `resave`."""
-    path_xml, path_pixels, card = dataset_paths(out, format, zarr_version)
+    path_xml, path_pixels, card = _places(out, pixels, format, zarr_version)
     codec = card.codec(compression)
     _check_numbers(task_bytes=task_bytes, max_memory=max_memory)
     sizes = _partition_sizes(partition, card)
@@ -176,7 +182,7 @@ def planned(
     kind = None if dtype is None else pixel_type(dtype)
     with ExitStack() as stack:
         given: GivenDataset | GivenSource
-        if isinstance(source, (str, os.PathLike)) and names_dataset(Path(source)):
+        if isinstance(source, (str, os.PathLike)) and names_dataset(place_of(source)):
             if axes is not None or voxel_size_xyz is not None or unit is not None:
                 raise InvalidInputError(
                     f"{source} is a dataset, which says itself what its axes and voxel sizes are; leave out "
@@ -257,6 +263,30 @@ def planned(
             ),
             given.opened,
         )
+
+
+def _places(
+    out: str | os.PathLike[str],
+    pixels: str | os.PathLike[str] | None,
+    format: FormatName | None,  # noqa: A002
+    zarr_version: int | None,
+) -> tuple[Path, Path, FormatCard]:
+    """Return XML, pixels and format; the pixels may lie on a server while the XML lies here."""
+    if pixels is None:
+        return dataset_paths(out, format, zarr_version, remote=True)
+    path_xml = place_of(out)
+    _, path_pixels, card = dataset_paths(pixels, format, zarr_version, remote=True)
+    if (
+        path_xml.suffix.lower() != ".xml"
+        or isinstance(path_xml, RemotePath)
+        or not isinstance(path_pixels, RemotePath)
+        or path_pixels.suffix.lower() == ".xml"
+    ):
+        raise InvalidInputError(
+            f"pixels={str(pixels)!r} is for an XML on this machine (NAME.xml) whose pixels lie on a server "
+            f"(s3://bucket/NAME.ome.zarr); out is {str(out)!r}: else pixels lie beside their XML, leave it out"
+        )
+    return path_xml, path_pixels, card
 
 
 def _said(task: Task) -> Any:

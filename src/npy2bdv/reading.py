@@ -15,6 +15,8 @@ from npy2bdv.errors import InvalidInputError, InvalidTypeError
 from npy2bdv.location import read_xml
 from npy2bdv.model.spimdata import ViewId
 from npy2bdv.sources import open_source
+from npy2bdv.storage.remote import stamp_of
+from npy2bdv.storage.servers import RemotePath, place_of
 from npy2bdv.view import View
 
 if TYPE_CHECKING:
@@ -59,8 +61,7 @@ class DatasetOrigin:
     @classmethod
     def of(cls, path: Path) -> DatasetOrigin:
         """Return what is at a path, by the folder that all workers see."""
-        about = path.stat()
-        return cls(path=path.absolute(), stamp=(about.st_mtime_ns, about.st_size))
+        return cls(path=path.absolute(), stamp=stamp_of(path))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[OpenedDataset]:
@@ -299,6 +300,9 @@ class Reading:
 def fingerprint(source: str | os.PathLike[str] | ArrayLike) -> str:
     """Say of a source as much as tells whether it is the same when a resave is resumed."""
     if isinstance(source, (str, os.PathLike)):
+        place = place_of(source)
+        if isinstance(place, RemotePath):
+            return f"{place} {stamp_of(place) if place.suffix == '.xml' else ''}"
         path = os.path.abspath(source)
         try:
             about = os.stat(path)

@@ -38,6 +38,7 @@ from npy2bdv.storage.hdf5 import Hdf5Container
 from npy2bdv.storage.journal import Lock, journal_path, redo_path, remove_leftovers
 from npy2bdv.storage.pending import finish_or_undo, pending
 from npy2bdv.storage.recorded import Recorded
+from npy2bdv.storage.servers import refuse_remote
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.storage.soundness import can_be_walked, what_is_damaged
 
@@ -124,6 +125,7 @@ def recover(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = N
     WriteError
         If the disk has no room, or fails. The journal is still there: `recover` may be called again.
     """
+    refuse_remote(path, "nothing is recorded there", "there is nothing to recover")
     merging = _interrupted_merge(Path(path).absolute())
     if merging is not None:
         return _after_merge(merging)

@@ -17,6 +17,7 @@ from npy2bdv.storage.files import PART
 from npy2bdv.storage.journal import Lock
 from npy2bdv.storage.packing import check_alike, copy_packed, is_held, stored_bytes
 from npy2bdv.storage.save import move, sync_folder
+from npy2bdv.storage.servers import refuse_remote
 
 if TYPE_CHECKING:
     import os
@@ -75,6 +76,7 @@ def repack(path: str | os.PathLike[str], *, progress: Callable[[int, int], None]
     NotFoundError
         If there is no such file.
     """
+    refuse_remote(path, "only HDF5 files on a disk are repacked", "there is nothing to repack")
     pixels = _pixels_of(Path(path)).absolute()
     lock = Lock(pixels)
     copy = pixels.with_name(f"{pixels.name}.packed{PART}")

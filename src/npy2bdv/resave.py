@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from npy2bdv import xml
 from npy2bdv.engine import DEFAULT_MEMORY, Engine
-from npy2bdv.errors import InvalidInputError, NotFoundError, WriteError
+from npy2bdv.errors import ExistsError, InvalidInputError, NotFoundError, RemoteError, WriteError
 from npy2bdv.executors import opened as opened_executor
 from npy2bdv.model.spimdata import Hdf5Loader, Partition, PathRef
 from npy2bdv.planning import TASK_BYTES, Estimate, ResavePlan, estimated, part_of, planned
@@ -30,8 +30,10 @@ from npy2bdv.storage import (
 from npy2bdv.storage.base import RAW
 from npy2bdv.storage.disk import check_room, explained
 from npy2bdv.storage.journal import Lock, remove_leftovers
+from npy2bdv.storage.remote import Lines
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
-from npy2bdv.tasks import Done, carry_out
+from npy2bdv.storage.servers import RemotePath
+from npy2bdv.tasks import Done, carry_out, threads_for
 from npy2bdv.writer import refuse_beside_another, refuse_to_replace
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ _PACKED = 0.1  # what compression leaves of pixels, at best
 class PlanOptions(TypedDict, total=False):
     """What `resave` and `plan_resave` take alike."""
 
+    pixels: str | os.PathLike[str] | None
     format: FormatName | None
     zarr_version: int | None
     levels: Levels
@@ -83,6 +86,7 @@ def resave(
     source: str | os.PathLike[str] | ArrayLike,
     out: str | os.PathLike[str],
     *,
+    pixels: str | os.PathLike[str] | None = None,
     format: FormatName | None = None,  # noqa: A002
     zarr_version: int | None = None,
     levels: Levels = "auto",
@@ -123,7 +127,10 @@ def resave(
         with ``shape``, ``dtype`` and slicing); or the XML or pixels of a dataset: what `open` takes.
     out
         The XML to write (``NAME.xml``), or the pixels (``NAME.h5``, ``NAME.n5``, ``NAME.ome.zarr``); the other
-        lies beside it.
+        lies beside it. N5 and OME-Zarr may lie on a server: ``s3://bucket/scan.xml``, ``gs://``. There pixels get
+        their final name at once and the XML comes last, since nothing can be renamed; nothing is replaced.
+    pixels
+        For an XML on this machine: where on a server the pixels are put (``s3://bucket/scan.ome.zarr``).
     format, zarr_version
         How pixels are stored, as in `create`.
     levels
@@ -201,6 +208,8 @@ def resave(
         If the pixels are of a type that cannot be written, or a value does not fit into `dtype`.
     WriteError
         If something could not be written, or a worker died again and again.
+    RemoteError
+        If a server does not answer in time, or refuses.
 
     Examples
     --------
@@ -217,6 +226,7 @@ def resave(
             planned(
                 source,
                 out,
+                pixels=pixels,
                 format=format,
                 zarr_version=zarr_version,
                 levels=levels,
@@ -236,10 +246,11 @@ def resave(
                 where=views or {},
             )
         )
-        _check(plan, overwrite=overwrite)
-        crew = stack.enter_context(opened_executor(executor, workers))
-        stack.callback(Lock(plan.path_pixels).release)
         record = _Record(plan)
+        _check(plan, overwrite=overwrite, begun=record.is_begun)
+        crew = stack.enter_context(opened_executor(executor, workers))
+        if not isinstance(plan.path_pixels, RemotePath):  # there is no lock on a server
+            stack.callback(Lock(plan.path_pixels).release)
         with explained(f"beginning {plan.path_pixels.name}", plan.path_pixels.parent):
             before = record.read() if resume else None
             if before is None:
@@ -278,7 +289,7 @@ def plan_resave(
         What will be done; how long it will take about, where that was asked for.
     """
     usual: dict[str, Any] = {
-        "format": None, "zarr_version": None, "levels": "auto", "chunks": None, "compression": "default",
+        "pixels": None, "format": None, "zarr_version": None, "levels": "auto", "chunks": None, "compression": "default",
         "axes": None, "voxel_size_xyz": None, "unit": None, "dtype": None, "casting": "refuse", "value_range": None,
         "crop": None, "partition": None, "skip_zeros": False, "task_bytes": TASK_BYTES, "max_memory": DEFAULT_MEMORY,
     }  # fmt: skip
@@ -291,17 +302,26 @@ def plan_resave(
 # -- before ----------------------------------------------------------------------------------------------
 
 
-def _check(plan: ResavePlan, *, overwrite: bool) -> None:
-    """Refuse what cannot be, before anything on disk changes."""
+def _check(plan: ResavePlan, *, overwrite: bool, begun: bool) -> None:
+    """Refuse what cannot be, before anything on disk changes; `begun` is whether an earlier resave left some of it."""
     folder = plan.path_pixels.parent
     codec = plan.tasks[0].target.codec
-    if not folder.is_dir():
-        raise NotFoundError(f"the folder {folder} does not exist; create it first")
-    for path in (plan.path_pixels, plan.path_xml, *(file.path for file in plan.partitions)):
-        refuse_to_replace(path, plan.card, overwrite=overwrite)
     check_installed(plan.card, codec)
+    for place in (plan.path_xml.parent, folder):
+        if not isinstance(place, RemotePath) and not place.is_dir():
+            raise NotFoundError(f"the folder {place} does not exist; create it first")
+    for path in (plan.path_pixels, plan.path_xml, *(file.path for file in plan.partitions)):
+        if not isinstance(path, RemotePath):
+            refuse_to_replace(path, plan.card, overwrite=overwrite)
+        elif not (begun and path == plan.part_pixels) and path.exists():
+            raise ExistsError(
+                f"{path} already exists, and on a server nothing can be replaced at once; choose another name, or "
+                "remove it there first"
+            )
     if caution := plan.card.cautions.get(codec.name):
         warnings.warn(f"compression {codec.name!r} {caution}", UserWarning, stacklevel=3)
+    if isinstance(folder, RemotePath):
+        return
     refuse_beside_another(plan.path_xml, plan.path_pixels)
     share = 1.0 if codec == RAW else _PACKED
     check_room(
@@ -313,18 +333,26 @@ def _begin(plan: ResavePlan, record: _Record) -> None:
     """Remove what an earlier resave left, and create the images of a folder, before any worker fills them."""
     record.remove()
     _remove_parts(plan)
-    remove_temporaries(plan.path_xml)
+    if not isinstance(plan.path_xml, RemotePath):
+        remove_temporaries(plan.path_xml)
+    if isinstance(plan.path_pixels, RemotePath):
+        record.begin()  # first: what lies under the final name is known to be incomplete
     if plan.card.concurrent:
         with create_container(plan.card, plan.part_pixels) as container:
             codec = plan.tasks[0].target.codec
             for slab in plan.views:
                 container.declare(slab.id, slab.pyramid, slab.dtype, codec, plan.notes[slab.id.setup])
             container.note_times(plan.described.timepoints.ids)
-    record.begin()
+    if not isinstance(plan.path_pixels, RemotePath):
+        record.begin()
 
 
 def _remove_parts(plan: ResavePlan) -> None:
-    plan.part_xml.unlink(missing_ok=True)
+    if not isinstance(plan.path_xml, RemotePath):
+        plan.part_xml.unlink(missing_ok=True)
+    if isinstance(plan.part_pixels, RemotePath):
+        remove_container(plan.card, plan.part_pixels)
+        return
     for path in (plan.part_pixels, *(part_of(file.path) for file in plan.partitions)):
         remove_leftovers(path)
         remove_container(plan.card, path)
@@ -336,13 +364,19 @@ class _Record:
     def __init__(self, plan: ResavePlan) -> None:
         part = plan.part_pixels
         self._path = part.with_name(f"{part.name}.tasks")
+        self._lines = Lines(self._path)
         self._plan = plan
         self.count = 0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier resave was begun and not completed."""
+        return self._lines.exists()
 
     def begin(self) -> None:
         """Begin anew."""
         said = {"npy2bdv resave": 1, "plan": self._plan.identity, "tasks": len(self._plan.tasks)}
-        self._path.write_text(json.dumps(said) + "\n", encoding="utf-8")
+        self._lines.begin(json.dumps(said))
 
     def read(self) -> dict[int, Done] | None:
         """Return what was finished; None where there is nothing to go on with.
@@ -352,10 +386,10 @@ class _Record:
         InvalidInputError
             If it was begun with other options, or from another source.
         """
-        if not self._path.is_file() or (self._plan.card.concurrent and not self._plan.part_pixels.is_dir()):
+        if not self.is_begun or (self._plan.card.concurrent and not self._plan.part_pixels.is_dir()):
             logger.warning("there is nothing to go on with beside %s: it is begun anew", self._path)
             return None
-        first, *lines = self._path.read_text(encoding="utf-8").split("\n")
+        first, *lines = self._lines.read()
         try:
             identity = json.loads(first)["plan"]
         except (ValueError, TypeError, KeyError):
@@ -377,13 +411,12 @@ class _Record:
 
     def note(self, done: Done) -> None:
         """Note that a task is finished."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps([done.number, done.files, done.nbytes]))
+        self._lines.add(json.dumps([done.number, done.files, done.nbytes]))
         self.count += 1
 
     def remove(self) -> None:
         """Forget it."""
-        self._path.unlink(missing_ok=True)
+        self._lines.remove()
 
 
 # -- the work --------------------------------------------------------------------------------------------
@@ -418,7 +451,7 @@ def _carry_out(
             note(each)
             told(plan.tasks[each.number].nbytes)
         return
-    engine = Engine(max_memory, concurrent=plan.card.concurrent)
+    engine = Engine(max_memory, concurrent=plan.card.concurrent, workers=threads_for(plan.path_pixels))
     try:
         for task in plan.tasks:
             note(carry_out(task, before.get(task.number), opened=opened, engine=engine, told=told))
@@ -444,13 +477,17 @@ def _give_up(plan: ResavePlan, record: _Record) -> None:
             plan.part_pixels.name,
         )
         return
-    _remove_parts(plan)
-    record.remove()
+    try:
+        _remove_parts(plan)
+        record.remove()
+    except RemoteError:  # why it came to that is said by the error that is being raised
+        logger.warning("what was begun as %s could not be removed; remove it there", plan.part_pixels)
 
 
 def _loader(plan: ResavePlan) -> ImageLoader:
     """Return how the XML names the pixels."""
-    place = PathRef(text=plan.path_pixels.name)
+    beside = plan.path_pixels.parent == plan.path_xml.parent
+    place = PathRef(text=plan.path_pixels.name if beside else str(plan.path_pixels), relative=beside)
     if plan.card.concurrent:
         with share_container(plan.card, plan.part_pixels) as container:
             return container.loader(place, [slab.id for slab in plan.views])
@@ -471,6 +508,13 @@ def _put_in_place(plan: ResavePlan) -> None:
     """Give the new files their names, the XML last."""
     data: SpimData = replace(plan.described, loader=_loader(plan))
     text = xml.serialise(data)
+    if isinstance(plan.path_xml, RemotePath):
+        plan.path_xml.write_bytes(text)
+        return
+    if isinstance(plan.path_pixels, RemotePath):
+        keep_backup(plan.path_xml)
+        replace_file(plan.path_xml, text)
+        return
     remove_leftovers(plan.path_pixels)
     replace_file(plan.part_xml, text)
     if plan.partitions:

@@ -131,7 +131,7 @@ def images_of(
     chunks += [chunks[-1]] * (len(factors) - len(chunks))
     codec = _codec_of(full, container.card)
     raw_bytes = math.prod(full.shape) * full.dtype.itemsize
-    density = 1.0 if codec == RAW else min(1.0, 1.05 * full.nbytes_on_disk / raw_bytes)
+    density = 1.0 if codec == RAW else min(1.0, 1.05 * (full.nbytes_on_disk or 0) / raw_bytes)
     return Images(
         setup=setup,
         views=views,

@@ -15,6 +15,8 @@ from npy2bdv.engine import DEFAULT_MEMORY, Engine
 from npy2bdv.storage import card_of, create_container, files_of, remove_container, share_container
 from npy2bdv.storage.disk import why
 from npy2bdv.storage.journal import remove_leftovers
+from npy2bdv.storage.servers import RemotePath
+from npy2bdv.storage.tensors import list_keys
 from npy2bdv.stream import ViewStream
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from npy2bdv.model.spimdata import ViewId
     from npy2bdv.reading import Opened, Reading
     from npy2bdv.storage.base import Codec, Container, FormatName, LevelArray, Payload
+
+
+_CALLS = 8
+"""How many things are put on a server at a time, by each process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +191,9 @@ def carry_out(
             opened = stack.enter_context(task.slabs[0].reading.origin.open())
         card = card_of(task.target.format, task.target.zarr_version)
         if engine is None:
-            engine = Engine(task.max_memory, concurrent=card.concurrent, workers=task.threads)
+            engine = Engine(
+                task.max_memory, concurrent=card.concurrent, workers=threads_for(task.target.path, task.threads)
+            )
             stack.callback(engine.close)
         folder = task.target.path.parent
         engine.explain = lambda error: f"writing failed: {why(error, folder)}"
@@ -196,6 +204,14 @@ def carry_out(
         else:
             _write_file(task, opened, engine, told)
     return found(task)
+
+
+def threads_for(path: Path, threads: int | None = None) -> int | None:
+    """Return how many threads write; on a server each waits most of its time, so there are more of them.
+
+    What they have under way are pieces of rows that are counted in `max_memory`.
+    """
+    return _CALLS if isinstance(path, RemotePath) else threads
 
 
 def _write_slab(
@@ -252,6 +268,8 @@ def _fill(
 
 def found(task: Task) -> Done:
     """Return what is there of what a task writes."""
+    if isinstance(task.target.path, RemotePath):
+        return Done(number=task.number, files=_count_objects(task), nbytes=0)
     files = nbytes = 0
     for path in _paths(task):
         try:
@@ -260,6 +278,15 @@ def found(task: Task) -> Done:
             continue
         files += 1
     return Done(number=task.number, files=files, nbytes=nbytes)
+
+
+def _count_objects(task: Task) -> int:
+    """Return how many objects of a task are on a server: there each is whole, or not there at all."""
+    root = task.target.path
+    wanted = {str(path.relative_to(root)) for path in _paths(task)}
+    beginnings = {key.rpartition("/")[0].partition("/s")[0] for key in wanted}
+    there = {f"{beginning}/{key}" for beginning in beginnings for key in list_keys(root / beginning)}
+    return len(wanted & there)
 
 
 def _paths(task: Task) -> Iterator[Path]:

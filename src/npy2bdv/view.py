@@ -410,9 +410,10 @@ class View(_Image):
         return Affine.identity() if registration is None else registration.total
 
     @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes all levels take on disk."""
-        return sum(level.nbytes_on_disk for level in self.levels())
+    def nbytes_on_disk(self) -> int | None:
+        """How many bytes all levels take on disk; None where a server does not tell."""
+        sizes = [level.nbytes_on_disk for level in self.levels()]
+        return None if None in sizes else sum(filter(None, sizes))
 
     def __repr__(self) -> str:
         """Show ids and attributes."""
@@ -447,8 +448,8 @@ class Level(_Image):
         return self.view.dataset.container.level(self.view.id, self.index)
 
     @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes the pixels take on disk."""
+    def nbytes_on_disk(self) -> int | None:
+        """How many bytes the pixels take on disk; None where a server does not tell."""
         return self._array.nbytes_on_disk
 
     @property

@@ -123,8 +123,9 @@ def _cannot_be_meant(array: LevelPixels) -> str:
     if math.prod(array.chunk) * np.dtype(array.dtype).itemsize > MAX_CHUNK_BYTES:
         return f"its chunks of {array.chunk} pixels (z, y, x) are too large"
     nbytes = _nbytes(array)
-    if nbytes > _HUGE and nbytes > _EMPTY * array.nbytes_on_disk:
-        return f"it claims {nbytes} bytes, of which {array.nbytes_on_disk} are there"
+    there = array.nbytes_on_disk
+    if there is not None and nbytes > _HUGE and nbytes > _EMPTY * there:
+        return f"it claims {nbytes} bytes, of which {there} are there"
     chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunk, strict=True))
     if chunks > _MANY_CHUNKS and isinstance(array, CountsAbsent):
         absent = array.count_absent(

@@ -39,7 +39,7 @@ def info(xml: Path, /, *, all_setups: Annotated[bool, Parameter(name="--all", ne
     from npy2bdv.dataset import Dataset
     from npy2bdv.location import find_xml, read_xml
 
-    path = find_xml(xml)
+    path = find_xml(xml, remote=True)
     data = read_xml(path)
     console = Console(highlight=False, markup=False, emoji=False)
     rows = None if all_setups else _ROWS
@@ -192,7 +192,8 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
         for number, level in enumerate(levels):
             stored = alike[0].level(number)
             how = "raw" if stored.compression == "none" else stored.compression
-            share = f"{_bytes(stored.nbytes_on_disk)} for {_bytes(stored.nbytes)}, {how}"
+            there = stored.nbytes_on_disk
+            share = f"{'?' if there is None else _bytes(there)} for {_bytes(stored.nbytes)}, {how}"
             table.add_row(str(number), *level, share)
         ids = _ids(view.id.setup for view in alike)
         example = alike[0].id

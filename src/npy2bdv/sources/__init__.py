@@ -6,6 +6,7 @@ from pathlib import Path
 
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError, NotFoundError
 from npy2bdv.location import find_xml, suffix_of
+from npy2bdv.storage.servers import RemotePath, place_of
 from npy2bdv.sources.arrays import ArrayLike, ArraySource
 from npy2bdv.sources.base import Source, SourceView
 
@@ -25,6 +26,9 @@ def names_dataset(path: Path) -> bool:
 
     Pixels that are not there are taken for those of a dataset, too.
     """
+    path = place_of(path)
+    if isinstance(path, RemotePath):  # nothing else is read from there
+        return True
     if is_pattern(path):
         return False
     named, suffix = suffix_of(path)

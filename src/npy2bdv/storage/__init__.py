@@ -17,6 +17,7 @@ from npy2bdv.storage import (
     n5,
     n5audit,
     omezarr,
+    remote,
     save,
     tensors,
     zarraudit,
@@ -25,6 +26,7 @@ from npy2bdv.storage import (
     zarrlevel,
 )
 from npy2bdv.storage.base import ContainerAudit
+from npy2bdv.storage.servers import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -250,6 +252,8 @@ def remove_container(card: FormatCard, path: Path) -> None:
     """Remove the pixels of an older dataset, if there are any; see `is_replaceable`."""
     if card.name == "hdf5":
         path.unlink(missing_ok=True)
+    elif isinstance(path, RemotePath):
+        remote.RemoteStore(path).remove_all()
     else:
         files.remove_folder(path)
 

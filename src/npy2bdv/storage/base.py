@@ -197,8 +197,8 @@ class LevelPixels(Protocol):
         ...
 
     @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes the level takes on disk."""
+    def nbytes_on_disk(self) -> int | None:
+        """How many bytes the level takes on disk; None where a server does not tell."""
         ...
 
     @property

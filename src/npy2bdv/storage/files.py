@@ -13,8 +13,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npy2bdv.errors import FormatError
+from npy2bdv.errors import ExistsError, FormatError, NotFoundError
 from npy2bdv.storage.save import move, sync_folder
+from npy2bdv.storage.servers import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +42,8 @@ def look(path: Path) -> os.stat_result | None:
 
 def is_there(path: Path) -> bool:
     """Tell whether a file or folder is there, whatever a path may be made of."""
+    if isinstance(path, RemotePath):
+        return path.exists()
     return look(path) is not None
 
 
@@ -52,6 +55,8 @@ def is_file(path: Path) -> bool:
 
 def is_folder(path: Path) -> bool:
     """Tell whether this is a folder, whatever a path may be made of."""
+    if isinstance(path, RemotePath):
+        return path.is_dir()
     state = look(path)
     return state is not None and stat.S_ISDIR(state.st_mode)
 
@@ -153,6 +158,54 @@ class FileStore:
                 path = Path(folder, name)
                 if not is_temporary(path):
                     yield path
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a file."""
+        return is_file(self.root / key)
+
+    def folders(self, key: str = "") -> list[str]:
+        """Return the names of the folders in a folder."""
+        return [each.name for each in (self.root / key).iterdir() if each.is_dir()]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes little time to look at all files of a level."""
+        return True
+
+    @property
+    def lists(self) -> bool:
+        """Whether `files` and `folders` know what there is."""
+        return True
+
+    def nbytes(self, paths: Iterable[Path]) -> int | None:
+        """Return how many bytes some of its files take; None where that is not known."""
+        return sum(path.stat().st_size for path in paths)
+
+    def begin(self) -> None:
+        """Refuse to begin where something is already, or there is no place.
+
+        Raises
+        ------
+        NotFoundError, ExistsError
+            In these cases.
+        """
+        if not self.root.parent.is_dir():
+            raise NotFoundError(f"the folder {self.root.parent} does not exist; create it first")
+        if self.root.exists():
+            raise ExistsError(f"{self.root} already exists; choose another name")
+
+    def check(self, kind: str) -> None:
+        """Refuse what is not there, or no folder.
+
+        Raises
+        ------
+        NotFoundError, FormatError
+            In these cases.
+        """
+        if not self.root.is_dir():
+            if self.root.exists():
+                raise FormatError(f"{self.root} is a file; {kind} is a folder")
+            raise NotFoundError(f"there is no {kind.removeprefix('an ')} {self.root}")
 
     def clean(self) -> None:
         """Remove files that a kill left half written."""

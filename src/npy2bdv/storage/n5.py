@@ -9,7 +9,6 @@ import struct
 from collections import deque
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 
@@ -29,7 +28,9 @@ from npy2bdv.storage.base import RAW, Annotation, Codec, FormatCard, ImageNote, 
 from npy2bdv.storage.codecs import BLOSC_LEVEL, FAST_LEVEL, ZSTD_LEVEL, blosc, deflate, gzip, zstd
 from npy2bdv.storage.files import FileStore, is_real_folder, names_in
 from npy2bdv.storage.pending import Change, NewFile
-from npy2bdv.storage.tensors import open_array, tensorstore
+from npy2bdv.storage.remote import store_of
+from npy2bdv.storage.servers import spelled
+from npy2bdv.storage.tensors import open_array, read_array, tensorstore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -165,28 +166,23 @@ class N5Container(Handle):
         self.path = path
         self._mode = mode
         self._closed = False
-        self._store = FileStore(path)
+        self._store = store_of(path)
         self._described: dict[int, dict[str, Any]] = {}
         self._with_blocks: set[str] = set()
         """Levels that are known to have blocks."""
         if mode == "x":
-            if not path.parent.is_dir():
-                raise NotFoundError(f"the folder {path.parent} does not exist; create it first")
-            if path.exists():
-                raise ExistsError(f"{path} already exists; choose another name")
+            self._store.begin()
             self.describe("", {"n5": _VERSION})
-        elif not path.is_dir():
-            if path.exists():
-                raise FormatError(f"{path} is a file; an N5 container is a folder")
-            raise NotFoundError(f"there is no N5 container {path}")
-        elif mode == "r+" and not shared:
+            return
+        self._store.check("an N5 container")
+        if mode == "r+" and not shared:
             self._store.clean()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mode": "r", "_store": None, "_described": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _store=FileStore(state["path"]))
+        self.__dict__.update(state, _store=store_of(state["path"]))
 
     def describe(self, key: str, changes: dict[str, Any]) -> None:
         """Change attributes of a folder; those of other programs stay."""
@@ -227,10 +223,10 @@ class N5Container(Handle):
         self._check()
         found = (
             ViewId(int(time[1]), int(setup[1]))
-            for folder in self.path.iterdir()
-            if (setup := _SETUP.fullmatch(folder.name)) and folder.is_dir()
-            for view in folder.iterdir()
-            if (time := _TIME.fullmatch(view.name)) and view.is_dir()
+            for folder in self._store.folders()
+            if (setup := _SETUP.fullmatch(folder))
+            for view in self._store.folders(folder)
+            if (time := _TIME.fullmatch(view))
         )
         yield from sorted(found)
 
@@ -355,7 +351,7 @@ class N5Container(Handle):
 
     def loader(self, path: PathRef, views: Iterable[ViewId]) -> N5Loader:
         """Return how an XML names the container: by a percent-encoded URI (formats.md 1.3)."""
-        return N5Loader(path=PathRef(text=quote(path.text), relative=path.relative))
+        return N5Loader(path=PathRef(text=spelled(path.text), relative=path.relative))
 
     def flush(self, *, sync: bool = False) -> None:
         """Wait until everything is on the disk if `sync` asks for it; the operating system has it already."""
@@ -382,19 +378,21 @@ class N5Container(Handle):
             self._store.remove(key)
 
     def has_blocks(self, key: str) -> bool:
-        """Tell whether a level has any block."""
+        """Tell whether a level has any block; yes where a server does not tell."""
+        if not self._store.counts:
+            return True
         if key not in self._with_blocks and any(file.name != _ATTRIBUTES for file in self._store.files(key)):
             self._with_blocks.add(key)
         return key in self._with_blocks
 
-    def nbytes(self, key: str) -> int:
-        """Return how many bytes the files of a level take."""
-        return sum(file.stat().st_size for file in self._store.files(key) if file.name != _ATTRIBUTES)
+    def nbytes(self, key: str) -> int | None:
+        """Return how many bytes the files of a level take; None where a server does not tell."""
+        return self._store.nbytes(file for file in self._store.files(key) if file.name != _ATTRIBUTES)
 
 
 def folders_of(container: N5Container, view: ViewId, new: ViewId) -> tuple[str, str, dict[str, str]]:
     """Return the folder of a view, that under new ids, and the attributes of a container with such folders."""
-    said = read_attributes(FileStore(container.path), setup_key(view.setup))
+    said = read_attributes(store_of(container.path), setup_key(view.setup))
     return (
         _view_key(view),
         _view_key(new),
@@ -462,8 +460,8 @@ class N5Level:
         return {**self.__dict__, "_array": None, "_spare": deque(maxlen=_SPARE)}
 
     @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes the blocks take."""
+    def nbytes_on_disk(self) -> int | None:
+        """How many bytes the blocks take; None where a server does not tell."""
         return self._container.nbytes(self._key)
 
     def read(self, region: Region) -> NDArray[Any]:
@@ -471,7 +469,7 @@ class N5Level:
         if self._array is None:
             self._array = self._opened()
         try:
-            pixels: NDArray[Any] = self._array.T[region].read(order="C").result()
+            pixels = read_array(self._array.T[region], self._container.path)
         except ValueError as error:
             raise FormatError(
                 f"{self._container.path / self._key} cannot be read, a block is damaged ({error})"

@@ -10,13 +10,11 @@ import re
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 
 from npy2bdv.errors import (
     ClosedError,
-    ExistsError,
     FormatError,
     InvalidInputError,
     MissingKeyError,
@@ -28,6 +26,7 @@ from npy2bdv.storage import ngff
 from npy2bdv.storage.base import Annotation, Codec, FormatCard, ImageNote, plane_runs
 from npy2bdv.storage.files import is_folder, is_real_folder, names_in
 from npy2bdv.storage.pending import Change
+from npy2bdv.storage.servers import spelled
 from npy2bdv.storage.zarrays import CODECS, METADATA_FILES, layout_for
 from npy2bdv.storage.zarrfolder import ZarrFolder, join
 from npy2bdv.storage.zarrlevel import OmeZarrLevel
@@ -154,18 +153,12 @@ class OmeZarrContainer(Handle):
                 self._groups.setdefault(view, _own_group(view))
 
     def _create(self, zarr_version: int) -> None:
-        if not self.path.parent.is_dir():
-            raise NotFoundError(f"the folder {self.path.parent} does not exist; create it first")
-        if self.path.exists():
-            raise ExistsError(f"{self.path} already exists; choose another name")
+        self._folder.files.begin()
         self._folder.put_group("", {}, zarr_version)
 
     def _found_version(self) -> int:
         """Return the version of Zarr that lies on disk."""
-        if not self.path.is_dir():
-            if self.path.exists():
-                raise FormatError(f"{self.path} is a file; an OME-Zarr container is a folder")
-            raise NotFoundError(f"there is no folder {self.path}")
+        self._folder.files.check("an OME-Zarr container")
         for group in ("", *(each.path for each in self._groups.values())):
             version = self._folder.version(group)
             if version is not None:
@@ -173,8 +166,10 @@ class OmeZarrContainer(Handle):
         raise FormatError(f"{self.path} is no OME-Zarr container: there is no .zgroup and no zarr.json in it")
 
     def _views_on_disk(self) -> Iterator[ViewId]:
-        for each in self.path.iterdir():
-            match = _GROUP.fullmatch(each.name)
+        if self._mode == "x" or not self._folder.files.lists:
+            return
+        for each in self._folder.files.folders():
+            match = _GROUP.fullmatch(each)
             if match:
                 yield ViewId(int(match[2]), int(match[1]))
 
@@ -498,7 +493,7 @@ class OmeZarrContainer(Handle):
 def loader_of(path: PathRef, views: Iterable[ViewId], zarr_version: int) -> OmeZarrLoader:
     """Return how an XML names a container of ours, which lies at `path`, and the images of these views."""
     return OmeZarrLoader(
-        path=replace(path, text=quote(path.text)),
+        path=replace(path, text=spelled(path.text)),
         groups={view: _own_group(view) for view in sorted(views)},
         version="3.0" if zarr_version == 2 else "3.1",
         zarr_version=None if zarr_version == 2 else 3,

@@ -128,7 +128,7 @@ class SplitLevel:
         return self._whole.dtype
 
     @property
-    def nbytes_on_disk(self) -> int:
+    def nbytes_on_disk(self) -> int | None:
         """How many bytes the whole image takes, of which this is a part."""
         return self._whole.nbytes_on_disk
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from npy2bdv.errors import FormatError
-from npy2bdv.storage.files import FileStore, is_file
+from npy2bdv.storage.remote import store_of
 from npy2bdv.storage.zarrays import from_json, to_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ZarrFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = FileStore(path)
+        self.files = store_of(path)
 
     def version(self, node: str) -> int | None:
         """Return the version of Zarr of a group or array; None where there is none.
@@ -41,7 +41,7 @@ class ZarrFolder:
                 )
             return 3
         names = (".zgroup", ".zattrs", ".zarray")
-        return 2 if any(is_file(self.path / node / name) for name in names) else None
+        return 2 if any(self.files.has(join(node, name)) for name in names) else None
 
     def is_group(self, node: str) -> bool:
         """Tell whether there is a group."""
@@ -49,7 +49,7 @@ class ZarrFolder:
             said = self._json(join(node, "zarr.json")) or {}
         except FormatError:
             return False
-        return said.get("node_type") == "group" or is_file(self.path / node / ".zgroup")
+        return said.get("node_type") == "group" or self.files.has(join(node, ".zgroup"))
 
     def attributes(self, group: str) -> Attributes | None:
         """Return the attributes of a group; None where it is none, or has none."""
@@ -124,7 +124,7 @@ class ZarrFolder:
                 {name: each for name, each in root.items() if name != "consolidated_metadata"}
             )
         copies = (".zmetadata", join(group, ".zmetadata"))
-        return texts | {copy: None for copy in copies if (self.path / copy).is_file()}
+        return texts | {copy: None for copy in copies if self.files.has(copy)}
 
     def _json(self, key: str) -> dict[str, Any] | None:
         text = self.files.get(key)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npy2bdv.errors import FormatError
+from npy2bdv.errors import BdvError, FormatError
 from npy2bdv.model.slicing import chunks_of
-from npy2bdv.storage.tensors import open_array, tensorstore
+from npy2bdv.storage.tensors import open_array, read_array, tensorstore
 from npy2bdv.storage.zarrays import METADATA_FILES, encode_chunk, shard_parts
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class OmeZarrLevel:
         return self._layout.compression
 
     @property
-    def nbytes_on_disk(self) -> int:
-        """How many bytes the files of chunks take."""
-        return sum(each.stat().st_size for each in self._chunk_files())
+    def nbytes_on_disk(self) -> int | None:
+        """How many bytes the files of chunks take; None where a server does not tell."""
+        return self._files.nbytes(self._chunk_files())
 
     def _chunk_files(self) -> Iterator[Path]:
         layout = self._layout
@@ -78,7 +78,7 @@ class OmeZarrLevel:
 
         A single chunk says nothing by its absence: many programs leave out those of zeros.
         """
-        self._has_chunks = self._has_chunks or any(True for _ in self._chunk_files())
+        self._has_chunks = self._has_chunks or not self._files.counts or any(True for _ in self._chunk_files())
         return 0 if self._has_chunks else chunks_of(region, self.shape, self.chunk)
 
     def to_tensorstore(self) -> Any:
@@ -96,7 +96,9 @@ class OmeZarrLevel:
                 driver = "zarr" if self._layout.zarr_version == 2 else "zarr3"
                 zero_filled = self._folder.zero_filled(self._array)
                 handle = self._handle = open_array(driver, path, zero_filled, cached=self._cached)
-            pixels: NDArray[Any] = handle[(*self._lead, *region)].read().result()
+            pixels = read_array(handle[(*self._lead, *region)], path)
+        except BdvError:  # a server that does not answer, say
+            raise
         except (ValueError, OSError, KeyError, NotImplementedError) as error:
             raise FormatError(
                 f"{path} cannot be read ({error}); it is damaged, or compressed in a way that is not known"
