@@ -106,7 +106,11 @@ def export(
     'one.ome.zarr'
     'one.tif'
     """
-    refuse_remote(path, "an image of one view is written on a disk", "export it to this machine and copy it, or npy2bdv.resave a view (views=...)")
+    refuse_remote(
+        path,
+        "an image of one view is written on a disk",
+        "export it to this machine and copy it, or npy2bdv.resave a view (views=...)",
+    )
     path = Path(path).absolute()
     if not isinstance(view, View | Level):
         raise InvalidTypeError(

@@ -144,7 +144,9 @@ def find_xml(path: Path, *, remote: bool = False) -> Path:
     if path_xml.is_file():
         return path_xml
     if isinstance(path, RemotePath):
-        raise NotFoundError(f"there is no {path_xml} beside {path.name}; a dataset is opened by its XML: give that")
+        raise NotFoundError(
+            f"there is no {path_xml} beside {path.name}; a dataset is opened by its XML: give that"
+        )
     found = [each for each in sorted(path.parent.glob("*.xml")) if _names(each, path)]
     if len(found) > 1:
         raise InvalidInputError(
@@ -280,7 +282,9 @@ def _problem(loader: ImageLoader | None, path_xml: Path) -> str:
         if not isinstance(loader, N5Loader | OmeZarrLoader):
             return "from a server only N5 and OME-Zarr are read: copy the dataset to this machine"
     elif _ELSEWHERE.match(named):
-        return f"{named} is not on this machine, and of no kind that is read from elsewhere: copy the pixels, and correct the XML"
+        return (
+            f"{named} is not on this machine, and not read from there: copy the pixels, and correct the XML"
+        )
     return ""
 
 
@@ -309,7 +313,8 @@ def pixel_path(path_xml: Path, data: SpimData) -> Path:
     # HDF5 is named by a path, the others by a URI, which is percent-encoded; not by all programs (formats.md 1.3)
     texts = (text, unquote(text)) if loader.format == "bdv.hdf5" else (unquote(text), text)
     if bucket := _bucket(loader):
-        texts = tuple(each if is_url(each) else f"s3://{bucket}/{each}" for each in texts)
+        first, second = (each if is_url(each) else f"s3://{bucket}/{each}" for each in texts)
+        texts = (first, second)
     path = _place(path_xml, data, texts)
     if is_there(path):
         return path

@@ -135,8 +135,9 @@ class ResavePlan:
 
 
 def part_of(path: Path) -> Path:
-    """Return the name of a file or folder of pixels until all is complete; on a server, where nothing gets another
-    name, the final one: the XML, which comes last, makes a dataset of it.
+    """Return the name of a file or folder of pixels until all is complete.
+
+    On a server, where nothing gets another name, it is the final one: the XML, which comes last, makes a dataset of it.
     """
     if isinstance(path, RemotePath):
         return path

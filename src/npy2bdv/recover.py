@@ -38,8 +38,8 @@ from npy2bdv.storage.hdf5 import Hdf5Container
 from npy2bdv.storage.journal import Lock, journal_path, redo_path, remove_leftovers
 from npy2bdv.storage.pending import finish_or_undo, pending
 from npy2bdv.storage.recorded import Recorded
-from npy2bdv.storage.servers import refuse_remote
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
+from npy2bdv.storage.servers import refuse_remote
 from npy2bdv.storage.soundness import can_be_walked, what_is_damaged
 
 if TYPE_CHECKING:

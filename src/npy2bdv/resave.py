@@ -6,7 +6,6 @@ that a resave which was interrupted can go on.
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from contextlib import ExitStack
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from npy2bdv import xml
 from npy2bdv.engine import DEFAULT_MEMORY, Engine
-from npy2bdv.errors import ExistsError, InvalidInputError, NotFoundError, RemoteError, WriteError
+from npy2bdv.errors import ExistsError, NotFoundError, RemoteError, WriteError
 from npy2bdv.executors import opened as opened_executor
+from npy2bdv.finished import Record
 from npy2bdv.model.spimdata import Hdf5Loader, Partition, PathRef
 from npy2bdv.planning import TASK_BYTES, Estimate, ResavePlan, estimated, part_of, planned
 from npy2bdv.storage import (
@@ -30,10 +30,9 @@ from npy2bdv.storage import (
 from npy2bdv.storage.base import RAW
 from npy2bdv.storage.disk import check_room, explained
 from npy2bdv.storage.journal import Lock, remove_leftovers
-from npy2bdv.storage.remote import Lines
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.storage.servers import RemotePath
-from npy2bdv.tasks import Done, carry_out, threads_for
+from npy2bdv.tasks import carry_out, threads_for
 from npy2bdv.writer import refuse_beside_another, refuse_to_replace
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from npy2bdv.setups import Chunks, Levels
     from npy2bdv.sources.arrays import ArrayLike
     from npy2bdv.storage.base import FormatName
+    from npy2bdv.tasks import Done
     from npy2bdv.writer import Compression
 
     Progress: TypeAlias = Callable[[int, int], None]
@@ -246,7 +246,7 @@ def resave(
                 where=views or {},
             )
         )
-        record = _Record(plan)
+        record = Record(plan)
         _check(plan, overwrite=overwrite, begun=record.is_begun)
         crew = stack.enter_context(opened_executor(executor, workers))
         if not isinstance(plan.path_pixels, RemotePath):  # there is no lock on a server
@@ -289,8 +289,9 @@ def plan_resave(
         What will be done; how long it will take about, where that was asked for.
     """
     usual: dict[str, Any] = {
-        "pixels": None, "format": None, "zarr_version": None, "levels": "auto", "chunks": None, "compression": "default",
-        "axes": None, "voxel_size_xyz": None, "unit": None, "dtype": None, "casting": "refuse", "value_range": None,
+        "pixels": None, "format": None, "zarr_version": None, "levels": "auto", "chunks": None,
+        "compression": "default", "axes": None, "voxel_size_xyz": None, "unit": None, "dtype": None,
+        "casting": "refuse", "value_range": None,
         "crop": None, "partition": None, "skip_zeros": False, "task_bytes": TASK_BYTES, "max_memory": DEFAULT_MEMORY,
     }  # fmt: skip
     given: dict[str, Any] = {**options}
@@ -329,7 +330,7 @@ def _check(plan: ResavePlan, *, overwrite: bool, begun: bool) -> None:
     )
 
 
-def _begin(plan: ResavePlan, record: _Record) -> None:
+def _begin(plan: ResavePlan, record: Record) -> None:
     """Remove what an earlier resave left, and create the images of a folder, before any worker fills them."""
     record.remove()
     _remove_parts(plan)
@@ -358,74 +359,13 @@ def _remove_parts(plan: ResavePlan) -> None:
         remove_container(plan.card, path)
 
 
-class _Record:
-    """Which tasks are finished: ``NAME.part.h5.tasks`` beside the pixels, a line of JSON each."""
-
-    def __init__(self, plan: ResavePlan) -> None:
-        part = plan.part_pixels
-        self._path = part.with_name(f"{part.name}.tasks")
-        self._lines = Lines(self._path)
-        self._plan = plan
-        self.count = 0
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether an earlier resave was begun and not completed."""
-        return self._lines.exists()
-
-    def begin(self) -> None:
-        """Begin anew."""
-        said = {"npy2bdv resave": 1, "plan": self._plan.identity, "tasks": len(self._plan.tasks)}
-        self._lines.begin(json.dumps(said))
-
-    def read(self) -> dict[int, Done] | None:
-        """Return what was finished; None where there is nothing to go on with.
-
-        Raises
-        ------
-        InvalidInputError
-            If it was begun with other options, or from another source.
-        """
-        if not self.is_begun or (self._plan.card.concurrent and not self._plan.part_pixels.is_dir()):
-            logger.warning("there is nothing to go on with beside %s: it is begun anew", self._path)
-            return None
-        first, *lines = self._lines.read()
-        try:
-            identity = json.loads(first)["plan"]
-        except (ValueError, TypeError, KeyError):
-            return None
-        if identity != self._plan.identity:
-            raise InvalidInputError(
-                f"what lies in {self._path.name} was begun with other options, or its source has changed since; "
-                "resave with the same ones, or leave out resume=True to begin anew"
-            )
-        done = {}
-        for line in lines:
-            try:
-                number, files, nbytes = json.loads(line)
-            except (ValueError, TypeError):  # the last one may be torn
-                continue
-            done[number] = Done(number=number, files=files, nbytes=nbytes)
-        self.count = len(done)
-        return done
-
-    def note(self, done: Done) -> None:
-        """Note that a task is finished."""
-        self._lines.add(json.dumps([done.number, done.files, done.nbytes]))
-        self.count += 1
-
-    def remove(self) -> None:
-        """Forget it."""
-        self._lines.remove()
-
-
 # -- the work --------------------------------------------------------------------------------------------
 
 
 def _carry_out(
     plan: ResavePlan,
     before: dict[int, Done],
-    record: _Record,
+    record: Record,
     opened: Opened,
     crew: Any,
     progress: Progress | None,
@@ -467,7 +407,7 @@ def _complete(plan: ResavePlan) -> None:
                 container.complete(slab.id)
 
 
-def _give_up(plan: ResavePlan, record: _Record) -> None:
+def _give_up(plan: ResavePlan, record: Record) -> None:
     """Keep what was finished, to be resumed; if nothing was, leave nothing."""
     if record.count:
         logger.warning(

@@ -192,7 +192,9 @@ def carry_out(
         card = card_of(task.target.format, task.target.zarr_version)
         if engine is None:
             engine = Engine(
-                task.max_memory, concurrent=card.concurrent, workers=threads_for(task.target.path, task.threads)
+                task.max_memory,
+                concurrent=card.concurrent,
+                workers=threads_for(task.target.path, task.threads),
             )
             stack.callback(engine.close)
         folder = task.target.path.parent

@@ -18,6 +18,8 @@ from npy2bdv.model.placement import POSITIONS, length_of, to_stage, world_unit
 from npy2bdv.model.slicing import select, take
 from npy2bdv.model.spimdata import Tile
 from npy2bdv.storage.base import KnowsMissingPlanes, OpensInTensorstore
+from npy2bdv.storage.remote import stamp_of
+from npy2bdv.storage.servers import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,7 +169,10 @@ class _Image:
             raise _lacks("to_dask()", "dask") from error
         level = self._level
         pixels = _Reopened(level)
-        token = tokenize(level.view.dataset.container.path.stat().st_mtime_ns, *pixels.__getstate__())
+        dataset = level.view.dataset
+        place = dataset.container.path
+        said = dataset.path if isinstance(place, RemotePath) else place  # on a server a folder has no time
+        token = tokenize(stamp_of(said), *pixels.__getstate__())
         name = f"npy2bdv-{token}"
         meta = np.empty((0, 0, 0), self.dtype)
         array: dask.array.Array = dask.array.from_array(  # type: ignore[no-untyped-call]

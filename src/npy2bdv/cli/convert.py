@@ -30,13 +30,14 @@ def convert(
     out: Path,
     /,
     *,
+    pixels: str | None = None,
     format: str | None = None,  # noqa: A002
     zarr_version: int | None = None,
     levels: str = "auto",
     chunks: str | None = None,
     compression: str = "default",
     axes: str | None = None,
-    voxel_size: str | None = None,
+    voxel_size: Annotated[str | None, Parameter(name=("--voxel-size-xyz", "--voxel-size"))] = None,
     unit: str | None = None,
     where: Where = _EVERYTHING,
     crop: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -66,7 +67,9 @@ def convert(
         of OME-Zarr, an array in Zarr, N5 or HDF5 by its path, as in scan.h5/path/in/file; or the XML of a dataset.
     out
         The XML to write, NAME.xml; the pixels lie beside it as NAME.h5, NAME.n5 or NAME.ome.zarr. Or one of these
-        names, which then says the format.
+        names, which then says the format. n5 and omezarr may go to a server: s3://BUCKET/NAME.xml.
+    pixels
+        For an XML on this machine: where on a server the pixels go, s3://BUCKET/NAME.ome.zarr or .n5.
     format
         How pixels are stored: hdf5 (one file, for every Fiji), n5 or omezarr (folders, omezarr for Fiji with
         BigStitcher). By default what the name of the pixels says, else hdf5.
@@ -127,6 +130,7 @@ def convert(
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     options: PlanOptions = {
+        "pixels": pixels,
         "format": cast("FormatName | None", format),
         "zarr_version": zarr_version,
         "levels": arguments.levels(levels),

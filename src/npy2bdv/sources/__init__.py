@@ -6,9 +6,9 @@ from pathlib import Path
 
 from npy2bdv.errors import FormatError, InvalidInputError, InvalidTypeError, NotFoundError
 from npy2bdv.location import find_xml, suffix_of
-from npy2bdv.storage.servers import RemotePath, place_of
 from npy2bdv.sources.arrays import ArrayLike, ArraySource
 from npy2bdv.sources.base import Source, SourceView
+from npy2bdv.storage.servers import RemotePath, place_of
 
 __all__ = ["Source", "SourceView", "names_dataset", "open_source"]
 

@@ -14,10 +14,8 @@ import numpy as np
 
 from npy2bdv.errors import (
     ClosedError,
-    ExistsError,
     FormatError,
     MissingKeyError,
-    NotFoundError,
     ReadOnlyError,
 )
 from npy2bdv.handle import Handle

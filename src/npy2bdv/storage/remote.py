@@ -40,7 +40,7 @@ class RemoteStore(FileStore):
         text = read_key(self.root, key)
         if text is not None and len(text) > MAX_METADATA_BYTES:
             raise FormatError(
-                f"{self.root / key} should be a small file of metadata; it has {len(text)} bytes: the container is damaged"
+                f"{self.root / key} should be a small file of metadata; it has {len(text)} bytes: it is damaged"
             )
         return text
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from npy2bdv.errors import BdvError, InvalidInputError, NotFoundError, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     _Base = Path  # for type checkers: what formats do with a path they do with a place on a server as well
 else:
@@ -195,7 +195,7 @@ class RemotePath(_Base):
             return False
         return other.key == "" or f"{self.key}/".startswith(f"{other.key}/")
 
-    def relative_to(self, other: Any, *_: Any, **__: Any) -> Any:
+    def relative_to(self, other: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
         """Return what follows another place."""
         return self._pure.relative_to(other.key)
 
@@ -236,10 +236,12 @@ class RemotePath(_Base):
         NotFoundError
             If there is nothing.
         """
-        from npy2bdv.storage.tensors import read_key
+        from npy2bdv.storage.tensors import list_keys, read_key
 
         text = read_key(self.parent, self.name)
         if text is None:
+            if not self.readable_only:
+                list_keys(self.parent, self.name)  # says so where the bucket itself is not there
             raise NotFoundError(f"there is no {self}; check the name")
         return text
 
@@ -250,7 +252,7 @@ class RemotePath(_Base):
         write_key(self.parent, self.name, bytes(data))
         return len(data)
 
-    def iterdir(self) -> Iterator[Any]:
+    def iterdir(self) -> Generator[RemotePath]:
         """Iterate over what lies in it: names of objects, and beginnings of names."""
         from npy2bdv.storage.tensors import list_keys
 
@@ -367,7 +369,8 @@ _CAUSES = (
     (
         (
             "PERMISSION_DENIED", "UNAUTHENTICATED", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId",
-            "ExpiredToken", "InvalidToken", "HTTP response code: 401", "HTTP response code: 403", "HTTP 401", "HTTP 403",
+            "ExpiredToken", "InvalidToken",
+            "HTTP response code: 401", "HTTP response code: 403", "HTTP 401", "HTTP 403",
         ),
         "access was denied: check the credentials in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
         "AWS_PROFILE; AWS_NO_SIGN_REQUEST=1 for public buckets), and what they allow",

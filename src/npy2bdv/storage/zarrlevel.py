@@ -78,7 +78,9 @@ class OmeZarrLevel:
 
         A single chunk says nothing by its absence: many programs leave out those of zeros.
         """
-        self._has_chunks = self._has_chunks or not self._files.counts or any(True for _ in self._chunk_files())
+        self._has_chunks = (
+            self._has_chunks or not self._files.counts or any(True for _ in self._chunk_files())
+        )
         return 0 if self._has_chunks else chunks_of(region, self.shape, self.chunk)
 
     def to_tensorstore(self) -> Any:
