@@ -12,11 +12,11 @@ from npy2bdv.cli import main
 ROOT = Path(__file__).parents[1]
 PAPERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAPERS += sorted(p for p in (ROOT / "docs").rglob("*.md") if "generated" not in p.parts)
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(paper: Path, language: str) -> list[str]:
-    return [text for kind, text in BLOCK.findall(paper.read_text("utf-8")) if kind == language]
+    return [text for no, kind, text in BLOCK.findall(paper.read_text("utf-8")) if kind == language and not no]
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
