@@ -737,7 +737,7 @@ def test_damaged_containers(
 
 
 def test_places_that_are_no_container(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="there is no folder"):
+    with pytest.raises(NotFoundError, match="there is no OME-Zarr container"):
         OmeZarrContainer(tmp_path / "gone.ome.zarr")
     (tmp_path / "file.ome.zarr").write_bytes(b"")
     with pytest.raises(FormatError, match="is a file"):
