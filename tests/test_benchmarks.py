@@ -205,3 +205,12 @@ def test_flushes() -> None:
         "file object",
         "file object and record",
     ]
+
+
+def test_limits() -> None:
+    done = run(BENCHMARKS / "limits.py", "--planes", 16, "--side", 512, "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 11
+    assert rows[1].startswith("| raw file | 8 |")
+    assert all(0.2 < float(row.split("|")[-2]) < 0.7 for row in rows[6:])  # what codecs leave

@@ -35,9 +35,18 @@ TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64
 class MemoryLevel:
     """A level in memory. Its pixels are stored as bytes of whole chunks, as a file would have them."""
 
-    def __init__(self, shape: Zyx, chunk: Zyx, dtype: np.dtype[Any], *, takes_parts: bool = False) -> None:
+    def __init__(
+        self,
+        shape: Zyx,
+        chunk: Zyx,
+        dtype: np.dtype[Any],
+        *,
+        takes_parts: bool = False,
+        placed: bool = False,
+    ) -> None:
         self.shape = shape
         self.takes_parts = takes_parts
+        self.placed = placed
         self.chunk = chunk
         self.dtype = dtype
         self.nbytes_on_disk = 0
@@ -64,17 +73,26 @@ class MemoryLevel:
         assert block.flags.c_contiguous
         return block.reshape(-1).view(np.uint8).data  # shares memory, as the protocol allows
 
+    def is_placed(self, row: int) -> bool:
+        return self.placed
+
     def store(self, chunks: Sequence[tuple[Zyx, Payload]]) -> list[int] | None:
+        if self.placed:  # several threads at once, each at places of its own
+            self._lay(chunks)
+            return None
         assert self._busy.acquire(blocking=False), "two threads at once"
         try:
-            for place, payload in chunks:
-                assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
-                box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, self.chunk, strict=True))
-                self._pixels[box] = np.frombuffer(payload, self.dtype).reshape(self.chunk)
-                self.puts += 1
+            self._lay(chunks)
         finally:
             self._busy.release()
         return None
+
+    def _lay(self, chunks: Sequence[tuple[Zyx, Payload]]) -> None:
+        for place, payload in chunks:
+            assert all(0 <= index < n for index, n in zip(place, self._grid, strict=True))
+            box = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, self.chunk, strict=True))
+            self._pixels[box] = np.frombuffer(payload, self.dtype).reshape(self.chunk)
+            self.puts += 1
 
     lies_in_common_file = False
 
@@ -138,12 +156,13 @@ def recording(
     chunk: Zyx | Sequence[Zyx] = (2, 3, 4),
     *,
     takes_parts: bool = False,
+    placed: bool = False,
 ) -> Recording:
     chunks = (chunk,) if isinstance(chunk[0], int) else tuple(chunk)
     pyramid = Pyramid(shape=shape, factors=tuple(factors), chunks=chunks)  # type: ignore[arg-type]
     kind = np.dtype(dtype)
     levels = [
-        MemoryLevel(pyramid.level_shape(k), pyramid.chunks[k], kind, takes_parts=takes_parts)
+        MemoryLevel(pyramid.level_shape(k), pyramid.chunks[k], kind, takes_parts=takes_parts, placed=placed)
         for k in range(pyramid.n_levels)
     ]
     stream = ViewStream(engine, shape, kind, paired(pyramid.factors, levels))
@@ -248,7 +267,9 @@ _MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 def test_any_order_of_planes_and_blocks(plan: Any, dtype: str, form: str, memory: int, seed: int) -> None:
     shape, factors, chunks, steps = plan
     with engine_of(memory) as engine:
-        view = recording(engine, shape, dtype, factors, chunks, takes_parts=seed % 2 == 1)
+        view = recording(
+            engine, shape, dtype, factors, chunks, takes_parts=seed % 2 == 1, placed=seed % 4 > 1
+        )
         for _ in perform(view, steps, seed, dtype, form):
             pass
         view.stream.close()

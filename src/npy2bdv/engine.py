@@ -258,12 +258,14 @@ class Engine:
             done.set_result(None)
             return done
 
-    def put(self, job: Callable[[], None]) -> None:
+    def put(self, job: Callable[[], None], *, aside: bool = False) -> None:
         """Run a job that stores a piece of a row, in its turn where the container takes one at a time.
+
+        Not in its turn where it stores aside of the container: chunks that have a place of their own.
 
         After an error nothing more is stored: a gap in the middle would look like a whole.
         """
-        with contextlib.nullcontext() if self._concurrent else self._turn:
+        with contextlib.nullcontext() if self._concurrent or aside else self._turn:
             if self._error is None:
                 try:
                     job()

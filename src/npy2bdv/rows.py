@@ -227,7 +227,7 @@ class Cutter:
             encoded()
         noted = self._note is not None and array.is_scattered
         sums = [checksum(payload) for payload in payloads] if noted else []
-        self.engine.put(partial(self._store, level, [*chunks], payloads, sums))
+        self.engine.put(partial(self._store, level, [*chunks], payloads, sums), aside=array.is_placed(row))
 
     def cut_chunks(self, level: LevelRows, row: int, chunks: NDArray[Any]) -> None:
         """As `cut`, for a whole row that is in the order of chunks (chunk in y, chunk in x, z, y, x)."""

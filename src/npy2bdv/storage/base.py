@@ -253,6 +253,10 @@ class LevelArray(LevelPixels, Protocol):
         """How many chunks (y, x) are cut and stored together: a shard, or what makes a job of a good size."""
         ...
 
+    def is_placed(self, row: int) -> bool:
+        """Whether the chunks of a row (in z) have places of their own, so that `store` may run in several threads."""
+        ...
+
     @property
     def takes_parts(self) -> bool:
         """Whether `encode` takes what lies inside the image of a chunk, of any strides: it copies anyway."""

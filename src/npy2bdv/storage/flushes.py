@@ -37,6 +37,10 @@ Patch = tuple[int, bytes]
 """Bytes, and where in the file they go."""
 
 
+_pwrite = getattr(os, "pwrite", None)
+"""Writes without moving the file's place; Windows has none, and writes one at a time."""
+
+
 class FlushedFile:
     """A file object for h5py whose flushes are whole or not there.
 
@@ -204,6 +208,11 @@ class FlushedFile:
     def _put(self, offset: int, data: memoryview | bytes) -> None:
         """Write to the disk; all bytes go through here."""
         left = memoryview(data)
+        if _pwrite is not None:  # two threads write at once
+            while left:
+                count = _pwrite(self._file.fileno(), left, offset)
+                left, offset = left[count:], offset + count
+            return
         with self._guard:
             self._file.seek(offset)
             while left:

@@ -875,6 +875,14 @@ class Hdf5Level:
         _, data = self._cells.id.read_direct_chunk(start)
         return bytes(data)
 
+    def is_placed(self, row: int) -> bool:
+        """Whether the chunks of a row have places that a flush made known: they are stored past HDF5."""
+        return (
+            self._places is not None
+            and row < len(self._places)
+            and isinstance(self._space.medium, FlushedFile)
+        )
+
     def put_chunk(self, place: Zyx, payload: Payload) -> None:
         """Store one chunk at a place (z, y, x) of the chunk grid."""
         places, medium = self._places, self._space.medium

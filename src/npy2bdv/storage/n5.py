@@ -510,6 +510,10 @@ class N5Level:
         """How many chunks (y, x) are cut together: those along x."""
         return 1, -(-self.shape[2] // self.chunk[2])
 
+    def is_placed(self, row: int) -> bool:
+        """Whether a row is stored aside of the container: no, each block is a file."""
+        return False
+
     @property
     def takes_parts(self) -> bool:
         """Whether `encode` takes parts of chunks: swapping bytes copies them."""

@@ -120,6 +120,10 @@ class OmeZarrLevel:
         """Whether a file holds several chunks."""
         return self._layout.sharded
 
+    def is_placed(self, row: int) -> bool:
+        """Whether a row is stored aside of the container: no, each block is a file."""
+        return False
+
     @property
     def takes_parts(self) -> bool:
         """Whether `encode` takes parts of chunks: it does not."""
