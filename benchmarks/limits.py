@@ -185,7 +185,10 @@ def main() -> None:
                 to = folder / f"{turn}-{number}"
                 to.mkdir()
                 if number == 0:
-                    raw(to, stack)  # memory that was just given back to the host comes again slowly: not in what counts
+                    raw(to, stack)
+                    os.truncate(
+                        to / "raw", 0
+                    )  # memory that was just given back to the host comes again slowly: not in what counts
                 found = function(to)
                 if isinstance(found, tuple):
                     found, left[job] = found
