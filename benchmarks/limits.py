@@ -164,11 +164,11 @@ def main() -> None:
         folder = Path(name)
         places = places_of(folder, stack)
         jobs: dict[str, Callable[[Path], Any]] = {
-            "raw file": lambda to: raw(to, stack),
             "chunks at the places of HDF5, finished, one thread": lambda to: at_places(to, stack, places),
             "cutting chunks, two threads, nothing written": lambda to: cut(stack),
             "cutting, and writing at these places, two threads": lambda to: cut_and_write(to, stack, places),
             "a file for each chunk, finished, renamed, two threads": lambda to: many_files(to, stack),
+            "raw file": lambda to: raw(to, stack),
             **{
                 f"deflate (isal {level}) of big-endian chunks, two threads": lambda to, level=level: compress(  # type: ignore[misc]
                     part_swapped, lambda each: isal_zlib.compress(each, level)
@@ -184,11 +184,9 @@ def main() -> None:
             for number, (job, function) in enumerate(jobs.items()):
                 to = folder / f"{turn}-{number}"
                 to.mkdir()
-                if number == 0:
+                if number == 0:  # memory that was just given back to the host comes again slowly
                     raw(to, stack)
-                    os.truncate(
-                        to / "raw", 0
-                    )  # memory that was just given back to the host comes again slowly: not in what counts
+                    os.truncate(to / "raw", 0)
                 found = function(to)
                 if isinstance(found, tuple):
                     found, left[job] = found

@@ -212,5 +212,5 @@ def test_limits() -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 11
-    assert rows[1].startswith("| raw file | 8 |")
+    assert rows[5].startswith("| raw file | 8 |")
     assert all(0.2 < float(row.split("|")[-2]) < 0.7 for row in rows[6:])  # what codecs leave
