@@ -104,6 +104,7 @@ BELOW_FORMATS = {
     "storage.files",
     "storage.flushes",
     "storage.frames",
+    "storage.hdf5level",
     "storage.journal",
     "storage.live",
     "storage.mapped",
@@ -135,6 +136,7 @@ LIBRARIES = {
     "h5py": {
         "storage.hdf5",
         "storage.hdf5audit",
+        "storage.hdf5level",
         "storage.cells",
         "storage.direct",
         "storage.flushes",

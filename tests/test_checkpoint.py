@@ -17,7 +17,8 @@ import npy2bdv
 from npy2bdv.engine import Stats
 from npy2bdv.errors import ClosedError, ExistsError, InUseError, WriteError
 from npy2bdv.model.spimdata import ViewId
-from npy2bdv.storage.hdf5 import Hdf5Container, Hdf5Level
+from npy2bdv.storage.hdf5 import Hdf5Container
+from npy2bdv.storage.hdf5level import Hdf5Level
 from npy2bdv.storage.journal import Journal, journal_path, planes_path, read_records
 from npy2bdv.stream import ViewStream
 

@@ -16,7 +16,7 @@ import npy2bdv
 from npy2bdv.cli import main, speed
 from npy2bdv.cli.speed import Run, Settings, SpeedTest, Trial, cheaper, measure, number_of_frames
 from npy2bdv.errors import InvalidInputError, QueueFull
-from npy2bdv.storage.hdf5 import Hdf5Level
+from npy2bdv.storage.hdf5level import Hdf5Level
 from npy2bdv.stream import ViewStream
 from npy2bdv.writer import DatasetWriter
 

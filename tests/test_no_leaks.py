@@ -64,7 +64,7 @@ def test_exception_in_the_block(tmp_path: Path) -> None:
 
 
 def test_error_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npy2bdv.storage.hdf5 import Hdf5Level
+    from npy2bdv.storage.hdf5level import Hdf5Level
 
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")

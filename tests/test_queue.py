@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import npy2bdv
 from npy2bdv.errors import QueueFull, WriteError
-from npy2bdv.storage.hdf5 import Hdf5Level
+from npy2bdv.storage.hdf5level import Hdf5Level
 
 PLANE = (64, 64)
 FRAME_BYTES = 64 * 64 * 2

@@ -17,7 +17,7 @@ from npy2bdv.downsample import downsample
 from npy2bdv.errors import ExistsError, InvalidInputError, MissingKeyError, WriteError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import Camera, Hdf5Loader, PathRef, SpimData, ViewId, ViewTransform
-from npy2bdv.storage.hdf5 import Hdf5Level
+from npy2bdv.storage.hdf5level import Hdf5Level
 
 SHAPE = (4, 5, 6)
 STACK = np.arange(120, dtype="uint16").reshape(SHAPE)

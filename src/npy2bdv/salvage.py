@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from npy2bdv.model.pyramid import Zyx
     from npy2bdv.model.spimdata import ViewId
-    from npy2bdv.storage.hdf5 import Hdf5Container, Hdf5Level
+    from npy2bdv.storage.hdf5 import Hdf5Container
+    from npy2bdv.storage.hdf5level import Hdf5Level
     from npy2bdv.storage.recorded import Image, Places, Recorded
 
 
