@@ -17,6 +17,7 @@ from npy2bdv.downsample import downsample
 from npy2bdv.errors import ExistsError, InvalidInputError, MissingKeyError, WriteError
 from npy2bdv.model.affine import Affine
 from npy2bdv.model.spimdata import Camera, Hdf5Loader, PathRef, SpimData, ViewId, ViewTransform
+from npy2bdv.npy2bdv import BdvWriter
 from npy2bdv.storage.hdf5level import Hdf5Level
 
 SHAPE = (4, 5, 6)
@@ -413,3 +414,20 @@ def test_a_view_that_does_not_fit_on_the_disk(
     with npy2bdv.open(tmp_path / "a.xml") as dataset:
         assert [view.id.time for view in dataset.views()] == ([0, 2] if compression is None else [0, 1, 2])
         assert (dataset.view(time=2)[...] == STACK).all()
+
+
+def test_levels_that_do_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused before anything of them is made; with room they are made."""
+    with BdvWriter(str(tmp_path / "a.h5")) as writer:
+        writer.append_view(STACK)
+        before = (tmp_path / "a.h5").stat().st_size
+        with monkeypatch.context() as patch:
+            full = shutil.disk_usage(tmp_path)._replace(free=STACK.nbytes // 9)
+            patch.setattr(shutil, "disk_usage", lambda _: full)
+            with pytest.raises(npy2bdv.errors.WriteError, match=r"adding levels takes .* make room"):
+                writer.create_pyramids(((1, 2, 2),))
+        assert (tmp_path / "a.h5").stat().st_size == before
+        writer.create_pyramids(((1, 2, 2),))
+    with npy2bdv.open(tmp_path / "a.xml") as dataset:
+        level = list(dataset.view().levels())[1][...]
+    np.testing.assert_array_equal(level, npy2bdv.downsample(STACK, (1, 2, 2)))

@@ -32,8 +32,8 @@ from npy2bdv.storage.disk import check_room, explained
 from npy2bdv.storage.journal import Lock, remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file
 from npy2bdv.storage.servers import RemotePath
+from npy2bdv.taken import refuse_beside_another, refuse_to_replace
 from npy2bdv.tasks import carry_out, threads_for
-from npy2bdv.writer import refuse_beside_another, refuse_to_replace
 
 if TYPE_CHECKING:
     import os

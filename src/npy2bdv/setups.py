@@ -55,6 +55,15 @@ class DraftSetup:
         """Size of a stack (z, y, x), as far as it is known."""
         return (None if self.open_ended else self.pyramid.shape[0], *self.pyramid.shape[1:])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels of a view, of all levels; while its length is not known, of its first planes."""
+        pyramid = self.pyramid
+        shapes = [pyramid.level_shape(level) for level in range(pyramid.n_levels)]
+        if self.open_ended:
+            shapes = [(chunk[0], *shape[1:]) for chunk, shape in zip(pyramid.chunks, shapes, strict=True)]
+        return sum(map(math.prod, shapes)) * self.dtype.itemsize
+
     def with_length(self, planes: int) -> DraftSetup:
         """Return the setup with the number of planes that its first view turned out to have."""
         pyramid = replace(self.pyramid, shape=(planes, *self.pyramid.shape[1:]))

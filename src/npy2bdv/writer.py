@@ -33,23 +33,24 @@ from npy2bdv.errors import (
 )
 from npy2bdv.existing import refuse_unfinished
 from npy2bdv.handle import Handle
-from npy2bdv.model.pyramid import Pyramid
 from npy2bdv.model.spimdata import ContainerLoader, GeneratedBy, OmeZarrLoader, PathRef, SpimData, ViewId
+from npy2bdv.room import Room
 from npy2bdv.setups import DraftSetup, pyramid_of
 from npy2bdv.storage import (
     FORMATS,
     check_installed,
     create_container,
-    is_replaceable,
     open_container,
     remove_container,
 )
 from npy2bdv.storage.base import RAW
-from npy2bdv.storage.disk import explained, free_bytes, why
+from npy2bdv.storage.disk import explained, why
 from npy2bdv.storage.frames import FrameTable, Gap
-from npy2bdv.storage.journal import Lock, journal_path, remove_leftovers
+from npy2bdv.storage.journal import remove_leftovers
 from npy2bdv.storage.save import keep_backup, remove_temporaries, replace_file, sync_folder
-from npy2bdv.stream import Hooks, ViewStream, make_levels
+from npy2bdv.stream import Hooks, ViewStream
+from npy2bdv.taken import refuse_beside_another, refuse_to_replace
+from npy2bdv.widening import fill, with_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from npy2bdv.existing import Existing
-    from npy2bdv.model.pyramid import Zyx
     from npy2bdv.setups import Chunks, Levels, Transforms
     from npy2bdv.storage.base import Codec, Container, FormatCard, LevelArray
 
@@ -67,9 +67,6 @@ Compression: TypeAlias = str | tuple[str, int] | None
 
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_BYTES = 4 * 2**30
-
-_ENOUGH_TO_ESTIMATE = 2**24
-_SECONDS_LEFT = 60.0
 
 
 class DatasetWriter(Draft, Handle):
@@ -145,7 +142,6 @@ class DatasetWriter(Draft, Handle):
         self._noted_earlier = False
         self._acknowledged: dict[ViewId, int] = {}
         """What the last checkpoint returned."""
-        self._warned_of_full_disk = False
         self._noted_depths: dict[ViewId, int] = {}
         """For each view of which planes the journal knows the places."""
         self._given_up: set[ViewId] = set()
@@ -159,6 +155,7 @@ class DatasetWriter(Draft, Handle):
         self._closed = False
         self._engine = Engine(max_memory, concurrent=self.card.concurrent)
         self._engine.explain = self._explain
+        self._room = Room(path_pixels.parent, self._engine, is_raw=self._codec == RAW)
         self._checkpointing = threading.Lock()
         self._saving = threading.RLock()
         self._checkpoint_bytes = checkpoint_bytes
@@ -426,63 +423,31 @@ class DatasetWriter(Draft, Handle):
     def check_room_for(self, setups: Iterable[int], what: str) -> None:
         """Refuse stacks of setups for which the disk has no room, beside what is to come of open views.
 
-        What compression will save is estimated by what it has saved so far; at first a tenth must fit. Of a view of
-        unknown length the first planes must.
+        Of a view of unknown length the first planes must fit.
+
+        Parameters
+        ----------
+        setups
+            The setups, once for each stack.
+        what
+            What the error calls the stacks.
 
         Raises
         ------
         WriteError
             If it is so.
         """
-        needed = sum(self._bytes_of(self.known(setup)) for setup in setups)
+        needed = sum(self.known(setup).nbytes for setup in setups)
         to_come = sum(
-            self._bytes_of(self.known(view.setup)) * (1 - stream.planes_there / stream.shape[0])
+            self.known(view.setup).nbytes * (1 - stream.planes_there / stream.shape[0])
             for view, stream in list(self._streams.items())
             if not self.known(view.setup).open_ended
         )
-        share = self._share_on_disk()
-        open_views = f", beside {share * to_come / 1e9:.3g} GB that open views will need" if to_come else ""
-        free = free_bytes(self.path_pixels.parent)
-        if free is not None and free < share * (needed + to_come):
-            raise WriteError(
-                f"{what} takes {share * needed / 1e9:.3g} GB, levels included{open_views}, and {free / 1e9:.3g} GB "
-                f"are free in {self.path_pixels.parent}: make room, or compress"
-            )
-
-    def _bytes_of(self, known: DraftSetup) -> int:
-        """Return how many bytes the pixels of a view take, of all levels."""
-        pyramid = known.pyramid
-        shapes = [pyramid.level_shape(level) for level in range(pyramid.n_levels)]
-        if known.open_ended:
-            shapes = [(chunk[0], *shape[1:]) for chunk, shape in zip(pyramid.chunks, shapes, strict=True)]
-        return sum(map(math.prod, shapes)) * known.dtype.itemsize
-
-    def _share_on_disk(self) -> float:
-        """Return what part of the bytes of pixels reaches the disk, as far as is known."""
-        if self._codec == RAW:
-            return 1.0
-        stats = self._engine.stats()
-        if stats.bytes_in < _ENOUGH_TO_ESTIMATE or not self.views:
-            return 0.1
-        known = self.known(next(iter(self.views)).setup)
-        levels = self._bytes_of(known) / max(
-            1, math.prod(known.pyramid.level_shape(0)) * known.dtype.itemsize
-        )
-        return min(1.0, stats.bytes_out / (stats.bytes_in * levels))
-
-    def _warn_of_a_full_disk(self) -> None:
-        """Say in the log that the disk will soon be full, once."""
-        stats = self._engine.stats()
-        free = free_bytes(self.path_pixels.parent)
-        if self._warned_of_full_disk or free is None or not stats.bytes_in:
-            return
-        rate = stats.rate * stats.bytes_out / stats.bytes_in
-        if free < _SECONDS_LEFT * rate:
-            self._warned_of_full_disk = True
-            logger.warning(
-                "the disk of %s will be full in about %.0f s: %.3g GB are free, and %.3g GB/s are written",
-                self.path_pixels.parent, free / rate, free / 1e9, rate / 1e9,
-            )  # fmt: skip
+        levels = 1.0
+        if self.views:
+            known = self.known(next(iter(self.views)).setup)
+            levels = known.nbytes / (math.prod(known.pyramid.level_shape(0)) * known.dtype.itemsize)
+        self._room.check(what, needed, to_come, levels)
 
     def _hooks(self, view: ViewId) -> Hooks:
         return Hooks(
@@ -555,17 +520,36 @@ class DatasetWriter(Draft, Handle):
         They are averaged from the full resolution, or where that is not stored from the first level, whose
         factors must then divide theirs.
 
+        Parameters
+        ----------
+        levels
+            Their factors (z, y, x), or "auto".
+        chunks
+            Their blocks (z, y, x), in pixels.
+        codec
+            How their chunks are stored.
+
+        Yields
+        ------
+        planes, total
+            Planes of full resolution that have been read, and all that will be.
+
         Raises
         ------
         InvalidInputError
             If a factor or block cannot be right, or a level is there already.
+        WriteError
+            If the disk has no room for them, or fails.
         """
         self._check_open()
         if self.existing is not None:
             raise InvalidInputError(
                 "levels are added to a whole dataset; this one is being appended to, and takes those that it has"
             )
-        wider = {setup: self._with_levels(known, levels, chunks) for setup, known in self.setups.items()}
+        narrow = dict(self.setups)
+        wider = {setup: with_levels(known, levels, chunks, self.card) for setup, known in narrow.items()}
+        needed = sum(wider[view.setup].nbytes - narrow[view.setup].nbytes for view in self.views)
+        Room(self.path_pixels.parent, self._engine, is_raw=codec == RAW).check("adding levels", needed)
         empty = {view for view, stream in self._streams.items() if not stream.planes_there}
         for view, stream in list(self._streams.items()):
             if view not in empty:
@@ -573,53 +557,12 @@ class DatasetWriter(Draft, Handle):
                 self._drop(view)
         self._streams.clear()
         self._engine.drain()
-        total = sum(self.setups[view.setup].pyramid.level_shape(0)[0] for view in self.views)
-        self._safety.levels(complete=False)
-        added = {  # of all views before any is filled: a kill leaves no view without its levels
-            view: self.container.add_levels(
-                view,
-                wider[view.setup].pyramid,
-                self.setups[view.setup].pyramid.n_levels,
-                self.setups[view.setup].dtype,
-                codec,
-            )
-            for view in sorted(self.views)
-        }
-        self.container.flush()
-        for view, arrays in added.items():
-            pyramid, first = wider[view.setup].pyramid, self.setups[view.setup].pyramid.n_levels
-            self._safety.added(view, first, zip(pyramid.factors[first:], arrays, strict=True))
-        done = 0
-        for view, arrays in added.items():
-            if view in empty:
-                continue
-            pyramid, first = wider[view.setup].pyramid, self.setups[view.setup].pyramid.n_levels
-            base = pyramid.factors.index((1, 1, 1)) if (1, 1, 1) in pyramid.factors[:first] else 0
-            source = self.container.level(view, base)
-            factors = (_relative(each, pyramid.factors[base]) for each in pyramid.factors[first:])
-            for planes in make_levels(self._engine, source, list(zip(factors, arrays, strict=True))):
-                yield done + planes, total
-            done += source.shape[0]
-        self._engine.drain()
-        self.container.flush()
-        self._safety.levels(complete=True)
+        yield from fill(
+            narrow, wider, self.views, empty,
+            container=self.container, codec=codec, engine=self._engine, safety=self._safety,
+        )  # fmt: skip
         self.setups.update(wider)
         self._streams.update({view: self._reopened(view, None) for view in empty})
-
-    def _with_levels(self, known: DraftSetup, levels: Levels, chunks: Chunks) -> DraftSetup:
-        more = pyramid_of(known.pyramid.shape, known.value.voxel_size, levels, chunks)
-        pyramid = Pyramid(
-            shape=known.pyramid.shape,
-            factors=known.pyramid.factors + more.factors,
-            chunks=known.pyramid.chunks + more.chunks,
-        )
-        if len(set(pyramid.factors)) < pyramid.n_levels:
-            raise InvalidInputError(f"a level with these factors is there already: {pyramid.factors}")
-        self.card.check(pyramid, known.dtype)
-        if (1, 1, 1) not in known.pyramid.factors:
-            for each in more.factors:
-                _relative(each, known.pyramid.factors[0])
-        return replace(known, pyramid=pyramid)
 
     # -- saving ------------------------------------------------------------------------------------------
 
@@ -736,7 +679,7 @@ class DatasetWriter(Draft, Handle):
                 view: int(there[view].sum()) if view in there else self.known(view.setup).pyramid.shape[0]
                 for view in views
             }
-            self._warn_of_a_full_disk()
+            self._room.warn_when_short()
             return dict(self._acknowledged)
 
     @contextlib.contextmanager
@@ -896,37 +839,3 @@ def _beside(path: Path, pixels: Path) -> str:
     if path.parent == pixels.parent:
         return path.name
     return Path(os.path.relpath(path, pixels.parent)).as_posix()
-
-
-def refuse_beside_another(path_xml: Path, path_pixels: Path) -> None:
-    """Refuse to write an XML whose pixels of another format are being written: each format has a lock of its own."""
-    for suffix in (suffix for card in FORMATS.values() for suffix in card.suffixes):
-        other = path_xml.with_suffix(suffix)
-        if other.name != path_pixels.name and journal_path(other).is_file():
-            Lock(other).release()
-
-
-def refuse_to_replace(path: Path, card: FormatCard, *, overwrite: bool) -> None:
-    """Refuse a new dataset where something is that is no dataset, or is not to be replaced."""
-    if path.exists() and not (path.is_file() if path.suffix == ".xml" else is_replaceable(card, path)):
-        raise ExistsError(
-            f"{path} is a folder, and no dataset that could be replaced; choose another name"
-            if path.is_dir()
-            else f"{path} is a file, where a folder of pixels is to be; choose another name"
-        )
-    if path.exists() and not overwrite:
-        raise ExistsError(
-            f"{path} already exists; choose another name, replace the dataset with overwrite=True, or add to it "
-            'with mode="a"'
-        )
-
-
-def _relative(factors: Zyx, base: Zyx) -> Zyx:
-    """Return factors against a stored level, whose own must divide them."""
-    if any(factor % divisor for factor, divisor in zip(factors, base, strict=True)):
-        raise InvalidInputError(
-            f"the level {factors} cannot be made from the stored level {base}, whose factors do not divide it; "
-            "choose multiples of them"
-        )
-    z, y, x = (factor // divisor for factor, divisor in zip(factors, base, strict=True))
-    return z, y, x
