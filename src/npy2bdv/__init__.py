@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
     from npy2bdv.view import Level, View
+    from npy2bdv.views.layers import napari_layers
     from npy2bdv.writer import DatasetWriter
 
 _HOMES = {
@@ -74,6 +75,7 @@ _HOMES = {
     "export": "export",
     "grid": "model.grid",
     "merge": "merge",
+    "napari_layers": "views.layers",
     "open": "dataset",
     "plan": "plan",
     "recover": "recover",
@@ -116,6 +118,7 @@ __all__ = [
     "export",
     "grid",
     "merge",
+    "napari_layers",
     "npy2bdv",
     "open",
     "plan",
