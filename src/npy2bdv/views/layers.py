@@ -77,8 +77,10 @@ class TimeSeries:
         view = self._views[time]
         if view is None:
             # one number, shown as many: a missing view takes no memory
-            return np.broadcast_to(np.zeros((), self.dtype), self.shape[1:])[index]
-        return np.asarray(view.level(self._level)[index])
+            nothing: NDArray[Any] = np.broadcast_to(np.zeros((), self.dtype), self.shape[1:])[index]
+            return nothing
+        pixels: NDArray[Any] = view.level(self._level)[index]
+        return pixels
 
 
 def napari_layers(dataset: Dataset) -> list[LayerData]:
