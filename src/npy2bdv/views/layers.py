@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from npy2bdv.dataset import Dataset
     from npy2bdv.model.affine import Affine
-    from npy2bdv.model.spimdata import ViewSetup
 
 LayerData = tuple[list["TimeSeries"], dict[str, Any], str]
 
 _COLORS = ("green", "magenta", "cyan", "yellow", "red", "blue")
 # A coarsest level may still be large: of more pixels only planes spread over z are looked at.
 _LOOKED_AT = 2**22
+_VIEWS_LOOKED_AT = 8
 _PERCENTILES = (1.0, 99.8)
 
 
@@ -115,6 +115,7 @@ def napari_layers(dataset: Dataset) -> list[LayerData]:
     """
     missing = dataset.spimdata.missing or ()
     channels = list(dataset.labels("channel"))
+    names, contrasts = _names(dataset), _contrasts(dataset)
     layers: list[LayerData] = []
     for number in dataset.setups:
         ids = [ViewId(time, number) for time in dataset.times]
@@ -126,7 +127,7 @@ def napari_layers(dataset: Dataset) -> list[LayerData]:
             view = next(each for each in run if each is not None)
             levels = [TimeSeries(run, level) for level in range(view.n_levels)]
             unit, size = _unit(view)
-            name = _name(view.setup, view.attributes)
+            name = names[number]
             arguments = {
                 "name": name if len(runs) == 1 else f"{name}, t {start} to {start + len(run) - 1}",
                 "multiscale": True,
@@ -135,7 +136,7 @@ def napari_layers(dataset: Dataset) -> list[LayerData]:
                 "units": ("pixel", unit, unit, unit),
                 "colormap": "gray" if len(channels) < 2 else _COLORS[place % len(_COLORS)],
                 "blending": "additive",
-                "contrast_limits": _contrast(view),
+                "contrast_limits": contrasts[_channel(view)],
                 "metadata": {"setup": number, "first_time": start, "attributes": view.attributes},
             }
             layers.append((levels, arguments, "image"))
@@ -172,8 +173,38 @@ def _unit(view: View) -> tuple[str, float]:
     return ("pixel", 1.0) if unit is None else (unit, view._world_unit)
 
 
-def _name(setup: ViewSetup, labels: dict[str, str]) -> str:
-    return setup.name or ", ".join(f"{key} {label}" for key, label in labels.items()) or f"setup {setup.id}"
+def _names(dataset: Dataset) -> dict[int, str]:
+    """Return the name of each setup's layer: its own, or the labels in which setups differ."""
+    labels = {number: dataset.spimdata.labels_of(setup) for number, setup in dataset.spimdata.setups.items()}
+    keys = dict.fromkeys(key for each in labels.values() for key in each)
+    differ = [key for key in keys if len({each.get(key) for each in labels.values()}) > 1]
+    names = {}
+    for number, setup in dataset.spimdata.setups.items():
+        own = setup.name if setup.name and setup.name != f"setup {number}" else ""
+        words = ", ".join(f"{key} {labels[number][key]}" for key in differ if key in labels[number])
+        names[number] = own or words or f"setup {number}"
+    return names
+
+
+def _contrasts(dataset: Dataset) -> dict[int | None, tuple[float, float]]:
+    """Return limits for each channel, the same for its tiles so that no seams appear: of a few of its views."""
+    firsts: dict[int, View] = {}
+    for view in dataset:
+        firsts.setdefault(view.id.setup, view)
+    views: dict[int | None, list[View]] = {}
+    for view in firsts.values():
+        views.setdefault(_channel(view), []).append(view)
+    found: dict[int | None, tuple[float, float]] = {}
+    for channel, its in views.items():
+        some = its[:: -(-len(its) // _VIEWS_LOOKED_AT)]
+        lows, highs = zip(*map(_contrast, some), strict=True)
+        found[channel] = min(lows), max(highs)
+    return found
+
+
+def _channel(view: View) -> int | None:
+    entity = view.dataset.spimdata.entity("channel", view.setup)
+    return None if entity is None else entity.id
 
 
 def _contrast(view: View) -> tuple[float, float]:
