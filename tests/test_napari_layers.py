@@ -121,3 +121,15 @@ def test_the_sample_has_a_layer_for_each_channel_and_tile() -> None:
     del layers
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["scan.n5", "scan.ome.zarr"])
+def test_the_reader_takes_folders_of_pixels_with_an_xml_beside(tmp_path: Path, name: str) -> None:
+    npy2bdv.resave(np.full((3, 8, 9), 7, "uint16"), tmp_path / name)
+    reader = get_reader(str(tmp_path / name))
+    assert reader is read
+    ((levels, _, _),) = reader(str(tmp_path / name))
+    assert (levels[0][0] == 7).all()
+    (xml,) = tmp_path.glob("*.xml")
+    xml.unlink()
+    assert get_reader(str(tmp_path / name)) is None
