@@ -396,3 +396,30 @@ def test_blocks_that_are_not_whole(tmp_path: Path, options: dict[str, Any], left
             np.testing.assert_array_equal(pixels_now[z], stacks[1][z])
         level = dataset.view(time=1).level(1)
         np.testing.assert_array_equal(level[...], npy2bdv.downsample(pixels_now, LEVELS[1]))
+
+
+@KINDS
+def test_positions_outlive_a_kill(tmp_path: Path, compression: str | None) -> None:
+    """Those of setups and those of single time points, a deskew, and the unit: all as they were said."""
+    places = [(1.25, -1234.567, 0.1), (3.5, -1234.567, 0.3), (3333.333, 7.0, 0.0)]
+    deskew = npy2bdv.Deskew(angle=31.8)
+    with begin(tmp_path, compression) as writer:
+        setup = writer.add_setup(
+            shape=SHAPE,
+            voxel_size_xyz=(0.4, 0.4, 1.5),
+            unit="um",
+            stage_position_xyz=places[0],
+            deskew=deskew,
+        )
+        for time, place in enumerate(places):
+            view = writer.stream(setup=setup, time=time, stage_position_xyz=place if time else None)
+            view.put(noise()[:5], 0)
+        before = writer.describe()
+        writer.checkpoint()
+        path = left_by_a_kill(tmp_path)
+        path.unlink()  # what the journal says suffices
+    npy2bdv.recover(path.with_suffix(".h5"))
+    with npy2bdv.open(path) as dataset:
+        assert [view.stage_position_xyz for view in dataset.views()] == places
+        assert dataset.spimdata.registrations == before.registrations
+        assert dataset.view(time=1).unit == "um"
