@@ -452,7 +452,7 @@ def test_info_of_views_with_different_images(run: Run, tmp_path: Path) -> None:
     lines = [line.split() for line in shown.splitlines()]
     assert ["1", "setup", "1", "1", "3,4,6", "float32"] in lines
     # without compression whole blocks are stored, which are four planes deep
-    assert ["80", "B", "for", "60", "B,", "raw"] in [line[-6:] for line in lines]
+    assert ["80", "bytes", "for", "60", "bytes,", "raw"] in [line[-6:] for line in lines]
 
 
 def test_info_shows_where_tiles_lie(run: Run, tmp_path: Path) -> None:

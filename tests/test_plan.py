@@ -44,6 +44,8 @@ def test_overlaps_bytes_and_time() -> None:
     assert plan.nbytes_by_format["hdf5"] == plan.nbytes
     assert plan.seconds == 3 * 600 / 40
     assert npy2bdv.plan(tiles(stay), rate="40 frames/s").seconds == 15
+    assert "overlaps along x: 10.0 to 10.0 percent\n" in str(plan)
+    assert str(plan).endswith("takes 45.0 s at this rate")
     assert npy2bdv.plan(tiles(stay), rate="100 MB/s").seconds == pytest.approx(25.165824)
     np.testing.assert_allclose(plan.box.size_xyz, (0.4 * 1024 * 2.8, 0.4 * 2048 * 1.9, 200))
 
@@ -110,6 +112,7 @@ def test_the_layout_is_that_of_the_dataset(tmp_path: Path) -> None:
         ({"setups": [TILE], "times": 0}, "times=0 cannot be"),
         ({"setups": [TILE], "rate": "fast"}, "'40 frames/s' or '800 MB/s'"),
         ({"setups": [TILE], "rate": -3}, "frames per second"),
+        ({"setups": [TILE], "rate": 800e6}, "for bytes per second give '800 MB/s'"),
         ({"setups": [TILE, {"shape": (1, 2)}]}, "setup 1 of the plan: a stack has three sizes"),
         ({"setups": [{**TILE, "colour": 3}]}, "setup 0 of the plan: .*colour"),
         ({"setups": [{"shape": (None, 20, 30)}]}, "has no number of planes"),

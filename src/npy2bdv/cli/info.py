@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 (the command line is read by this annota
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
 from npy2bdv.errors import FormatError, NotFoundError
 from npy2bdv.model.spimdata import OmeZarrLoader
@@ -101,7 +102,7 @@ def _head(data: SpimData, dataset: Dataset | None, n_views: int, problem: str) -
     if dataset is not None:
         file = dataset.container.path
         # the many files of a folder take long to count; those of a view are, below
-        pixels = f"{file.name}, {_bytes(file.stat().st_size)}" if file.is_file() else file.name
+        pixels = f"{file.name}, {decimal(file.stat().st_size)}" if file.is_file() else file.name
     else:
         pixels = problem
     missing = sorted(data.missing or ())
@@ -193,7 +194,7 @@ def _show_levels(console: Console, views: Iterable[View]) -> None:
             stored = alike[0].level(number)
             how = "raw" if stored.compression == "none" else stored.compression
             there = stored.nbytes_on_disk
-            share = f"{'?' if there is None else _bytes(there)} for {_bytes(stored.nbytes)}, {how}"
+            share = f"{'?' if there is None else decimal(there)} for {decimal(stored.nbytes)}, {how}"
             table.add_row(str(number), *level, share)
         ids = _ids(view.id.setup for view in alike)
         example = alike[0].id
@@ -246,12 +247,3 @@ def _ids(ids: Iterable[int]) -> str:
 
 def _triple(numbers: Iterable[float]) -> str:
     return ",".join(f"{number:.6g}" for number in numbers)
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

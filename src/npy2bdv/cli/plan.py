@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 (the command line is read by this annota
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
 from npy2bdv.cli import arguments
 from npy2bdv.errors import InvalidInputError
@@ -108,8 +109,8 @@ def plan(
     full = []
     if free is not None and free < max(found.nbytes_by_format.values()):
         full = [
-            f"{disk} has {_bytes(free)} free, and the recording takes up to "
-            f"{_bytes(max(found.nbytes_by_format.values()))} without compression"
+            f"{disk} has {decimal(free)} free, and the recording takes up to "
+            f"{decimal(max(found.nbytes_by_format.values()))} without compression"
         ]
     if out is not None:
         out.write_text(found.to_svg(), "utf-8")
@@ -151,23 +152,14 @@ def _show(console: Console, plan: Plan, free: int | None) -> None:
         console.print(table)
         if len(plan.neighbours) > _ROWS:
             console.print(f"... and {len(plan.neighbours) - _ROWS} more; --json lists them")
-    formats = ", ".join(f"{_bytes(each)} as {name}" for name, each in plan.nbytes_by_format.items())
-    console.print(f"{_bytes(plan.nbytes)} of pixels; with levels and without compression {formats}")
+    formats = ", ".join(f"{decimal(each)} as {name}" for name, each in plan.nbytes_by_format.items())
+    console.print(f"{decimal(plan.nbytes)} of pixels; with levels and without compression {formats}")
     if plan.seconds is not None and plan.bytes_per_second is not None:
         minutes, seconds = divmod(plan.seconds, 60)
         hours, minutes = divmod(int(minutes), 60)
         console.print(
             f"takes {hours}:{minutes:02}:{seconds:04.1f} at this rate; the disk has to take "
-            f"{_bytes(int(plan.bytes_per_second))}/s"
+            f"{decimal(int(plan.bytes_per_second))}/s"
         )
     if free is not None:
-        console.print(f"{_bytes(free)} are free on the disk")
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        console.print(f"{decimal(free)} are free on the disk")

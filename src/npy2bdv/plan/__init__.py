@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from npy2bdv.setups import Levels
 
 _RATE = re.compile(r"\s*([\d.eE+]+)\s*(frames/s|fps|hz|kB/s|MB/s|GB/s)\s*", re.IGNORECASE)
+_MOST_FRAMES = 1e6  # per second; who says more means bytes
 _BYTES = {"kb/s": 1e3, "mb/s": 1e6, "gb/s": 1e9}
 
 
@@ -100,6 +101,21 @@ class Plan:
     def box(self) -> Box:
         """The box around all setups."""
         return Box.around(setup.box for setup in self.setups)
+
+    def __str__(self) -> str:
+        """Say in a few lines what the command ``npy2bdv plan`` says of it."""
+        size = " x ".join(f"{length:.6g}" for length in self.box.size_xyz)
+        lines = [f"{len(self.setups)} setups, {self.times} time points; {size} {self.unit} (x, y, z)"]
+        for axis in "xyz":
+            overlaps = [pair.percent for pair in self.neighbours if pair.axis == axis]
+            if overlaps:
+                lines.append(
+                    f"{len(overlaps)} overlaps along {axis}: {min(overlaps):.1f} to {max(overlaps):.1f} percent"
+                )
+        lines.append(f"{self.nbytes / 1e6:,.1f} MB of pixels")
+        if self.seconds is not None:
+            lines.append(f"takes {self.seconds:,.1f} s at this rate")
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values, for JSON."""
@@ -284,5 +300,9 @@ def _rate(rate: float | str | None) -> tuple[float | None, float | None]:
     if not (math.isfinite(rate) and rate > 0):
         raise InvalidInputError(
             f"rate={rate!r} is not known; give frames per second as a number, or '40 frames/s' or '800 MB/s'"
+        )
+    if unit not in _BYTES and rate > _MOST_FRAMES:
+        raise InvalidInputError(
+            f"rate={rate:g} frames/s is faster than any camera; for bytes per second give '{rate / 1e6:g} MB/s'"
         )
     return (None, rate * _BYTES[unit]) if unit in _BYTES else (float(rate), None)
