@@ -11,7 +11,7 @@ PAPERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md
 PAPERS += sorted(p for p in (ROOT / "docs").rglob("*.md") if "generated" not in p.parts)
 
 FENCE = re.compile(r"^(`{3,})(\{?[\w-]*\}?)(.*)$")
-MARK = re.compile(r"^<!-- (not run|file|output)(?:: (.+))? -->$")
+MARK = re.compile(r"^<!-- (not run|file|output|status)(?:: (.+))? -->$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,7 @@ class Block:
     """One fenced block. A mark stands in a comment on the line directly above it.
 
     `<!-- not run: REASON -->`  is not executed by the tests;
+    `<!-- status: 1 -->`        the last command of this block ends with that status;
     `<!-- file: NAME -->`       is what the reader saves under that name;
     `<!-- output -->`           is what the block before it prints, or a part of it.
     """
