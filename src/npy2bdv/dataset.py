@@ -90,7 +90,7 @@ def open(path: str | os.PathLike[str], *, confine: bool = False) -> Dataset:  # 
 
 
 class Dataset(Handle):
-    """A dataset opened for reading: a collection of views. Use as a context manager.
+    """A dataset opened for reading by `npy2bdv.open`: a collection of views. Use as a context manager.
 
     Pickles without its open files and opens them again on use, as views and levels do.
 
@@ -193,6 +193,11 @@ class Dataset(Handle):
     def labels(self, attribute: str) -> dict[int, str]:
         """Return the labels of an attribute ("channel", "tile" ...) by id.
 
+        Parameters
+        ----------
+        attribute
+            Its name.
+
         Raises
         ------
         MissingKeyError
@@ -290,6 +295,11 @@ class Dataset(Handle):
     def check_time(self, time: int) -> None:
         """Refuse a time point that the dataset does not have.
 
+        Parameters
+        ----------
+        time
+            Id of a time point.
+
         Raises
         ------
         MissingKeyError
@@ -341,6 +351,11 @@ class Dataset(Handle):
     def bounding_box(self, views: Iterable[View] | None = None) -> Box:
         """Return the box in the world around all views (or those given), corners (x, y, z) in world units.
 
+        Parameters
+        ----------
+        views
+            Those that count; by default all that are not missing.
+
         Raises
         ------
         NotInDatasetError
@@ -364,6 +379,11 @@ class Dataset(Handle):
         pixels
             Look at the pixels of each view. Without, the shape is what the XML says, and thousands of views
             take no time.
+
+        Raises
+        ------
+        InvalidInputError
+            If pandas is not installed.
         """
         try:
             import pandas

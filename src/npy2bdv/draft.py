@@ -105,7 +105,13 @@ class Draft:
         self.set_defaults(levels=levels, chunks=card.default_chunk if chunks is None else chunks)
 
     def set_defaults(self, *, levels: Levels, chunks: Chunks) -> None:
-        """Set the levels and blocks of setups that are added from now on and given none of their own."""
+        """Set the levels and blocks of setups that are added from now on and given none of their own.
+
+        Parameters
+        ----------
+        levels, chunks
+            As `create` takes them: factors and sizes (z, y, x), in pixels.
+        """
         made = pyramid_of((1, 1, 1), None, levels, chunks)  # refuses what no image could have
         self.card.check_order(made)
         self._levels = levels
@@ -165,7 +171,7 @@ class Draft:
             From calibrated pixels to the world, for all time points that are given none of their own: a 3x4 or
             4x4 matrix, an `Affine`, or a sequence of `ViewTransform`, outermost first.
         calibration
-            The innermost transform. By default what BigStitcher writes: voxel sizes in units of the smallest one
+            The innermost transform, 3x4. By default what BigStitcher writes: voxel sizes in units of the smallest one
             of the dataset. None: there is none beside `transform`.
         stage_position_xyz, stage_unit, stage_position_of
             Where the stage says that the stack is, by default in `unit`, and whether that is its "corner" or "centre".
@@ -323,6 +329,13 @@ class Draft:
     ) -> Place | None:
         """Return what places a view by its own; None where it is placed as its setup.
 
+        Parameters
+        ----------
+        setup
+            Id of its setup.
+        transform, stage_position_xyz, stage_unit
+            As `write` takes them: matrices 3x4, or where the stage was, and the unit of that.
+
         Raises
         ------
         InvalidInputError
@@ -369,6 +382,13 @@ class Draft:
     def set_labels(self, attribute: str, labels: Mapping[int, str]) -> None:
         """Name the entities of an attribute, by id; those that no setup uses yet are added.
 
+        Parameters
+        ----------
+        attribute
+            "channel", "tile", "angle", "illumination", or one of the dataset's own.
+        labels
+            A label for each id.
+
         Raises
         ------
         InvalidInputError
@@ -384,7 +404,15 @@ class Draft:
         self._labelled.setdefault(attribute, set()).update(named)
 
     def set_location(self, setup: int, location_xyz: tuple[float, float, float]) -> None:
-        """Say where the tile of a setup lies (x, y, z), in the unit of its voxel size; transforms stay."""
+        """Say where the tile of a setup lies (x, y, z), in the unit of its voxel size; transforms stay.
+
+        Parameters
+        ----------
+        setup
+            Id of a setup.
+        location_xyz
+            In the unit of its voxel size.
+        """
         id_ = self.known(setup).value.attributes["tile"]
         tile = self._entities["tile"][id_]
         assert isinstance(tile, Tile)
@@ -407,6 +435,11 @@ class Draft:
 
     def transforms(self, view: ViewId) -> tuple[ViewTransform, ...]:
         """Return the transforms of a declared view, outermost first, the calibration last.
+
+        Parameters
+        ----------
+        view
+            A view that was declared, or that was there before.
 
         Raises
         ------
@@ -441,7 +474,15 @@ class Draft:
         return (*place, ViewTransform(affine=calibration, name="calibration"))
 
     def set_transforms(self, view: ViewId, transforms: Sequence[ViewTransform]) -> None:
-        """Replace the transforms of a view (outermost first); the calibration stays innermost."""
+        """Replace the transforms of a view (outermost first); the calibration stays innermost.
+
+        Parameters
+        ----------
+        view
+            A declared view.
+        transforms
+            The outermost first, without the calibration.
+        """
         self.views[view] = view_transforms(tuple(transforms))
 
     def _smallest(self, setups: Collection[int]) -> float:
@@ -490,7 +531,13 @@ class Draft:
         return {id_: entity for id_, entity in entities if id_ in used}
 
     def describe_view(self, view: ViewId) -> SpimData:
-        """Return what the XML would say of one view alone, for the journal."""
+        """Return what the XML would say of one view alone, for the journal.
+
+        Parameters
+        ----------
+        view
+            A declared view.
+        """
         known = self.known(view.setup)
         smallest = self._smallest(self.setups)
         return SpimData(
@@ -512,7 +559,13 @@ class Draft:
         return known or ENTITY_TYPES.get(attribute, Entity)(id=id_, name=str(id_))
 
     def image_note(self, setup: int) -> ImageNote:
-        """Return what a format may say of the images of a setup for programs that do not read the XML."""
+        """Return what a format may say of the images of a setup for programs that do not read the XML.
+
+        Parameters
+        ----------
+        setup
+            Id of a setup.
+        """
         value = self.known(setup).value
         channel = (
             self._named("channel", value.attributes["channel"]) if "channel" in value.attributes else None
@@ -527,6 +580,11 @@ class Draft:
 
     def known(self, setup: int) -> DraftSetup:
         """Return what was said of a setup.
+
+        Parameters
+        ----------
+        setup
+            Id of a setup, as `add_setup` returned it.
 
         Raises
         ------

@@ -67,9 +67,9 @@ class Hooks:
 
 
 class ViewStream(Handle):
-    """Fills one view with planes, blocks or whole stacks, in any order. Safe for use by several threads.
+    """Fills one view with planes, blocks or stacks, in any order; made by `DatasetWriter.stream`. Threads may share it.
 
-    Made by a writer. Arrays are (z, y, x) in full resolution and may be reused by the caller when a call
+    Arrays are (z, y, x) in full resolution and may be reused by the caller when a call
     returns. Use as a context manager: leaving it completes the view; planes that never came are zeros.
 
     Parameters
@@ -258,7 +258,22 @@ class ViewStream(Handle):
             self._hooks.taken()
 
     def check_place(self, block: NDArray[Any], start: Zyx) -> None:
-        """Refuse a block that is not 3-D or does not lie in the view; see `put`."""
+        """Refuse a block that is not 3-D or does not lie in the view; see `put`.
+
+        Parameters
+        ----------
+        block
+            Pixels (z, y, x).
+        start
+            Where its first pixel lies in the view (z, y, x).
+
+        Raises
+        ------
+        InvalidInputError
+            If it is not 3-D, is empty, or reaches beyond the view.
+        OutOfRangeError
+            If it starts outside of the view.
+        """
         if block.ndim != 3 or 0 in block.shape:
             raise InvalidInputError(f"a block is 3-D (z, y, x) and not empty; found shape {block.shape}")
         for axis, first, length, size in zip("zyx", start, block.shape, self.shape, strict=True):
@@ -506,7 +521,13 @@ class ViewStream(Handle):
         return Row(self._engine, self._depth, self.shape[1:], self.dtype, chunk)
 
     def put_aside(self, row: int) -> None:
-        """Store an open row as far as it is filled, and all that is carried, to free their memory."""
+        """Store an open row as far as it is filled, and all that is carried, to free their memory.
+
+        Parameters
+        ----------
+        row
+            Number of the row of chunks, counted from 0 along z.
+        """
         self._send_row(row)
         self.put_sums_aside()
 

@@ -185,6 +185,11 @@ class _Image:
 
         Attributes hold the transform (a list of three rows, world <- pixel of this level), the factors,
         unit and name; the time point, the setup and the labels are coordinates, so that views can be put together.
+
+        Parameters
+        ----------
+        chunks
+            Of the dask array, as `to_dask` takes them.
         """
         try:
             import xarray
@@ -264,7 +269,20 @@ class _Image:
         return self._stage.apply(points_xyz) * self._level.view._world_unit
 
     def stage_to_pixel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
-        """Return which pixels (x, y, z) coordinates of the stage (..., 3) are, with fractions: see `pixel_to_stage`."""
+        """Return which pixels (x, y, z) coordinates of the stage (..., 3) are, with fractions: see `pixel_to_stage`.
+
+        Parameters
+        ----------
+        points_xyz
+            Coordinates (x, y, z) in the last axis, in `View.unit`.
+
+        Raises
+        ------
+        MissingKeyError
+            If no transform of the view says where the stage was.
+        InvalidInputError
+            If the last axis does not have the length 3.
+        """
         return self._stage.inverse().apply(np.asarray(points_xyz, float) / self._level.view._world_unit)
 
     @property
@@ -290,11 +308,28 @@ class _Image:
         return self.transform.apply(points_xyz)
 
     def world_to_pixel(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
-        """Return which pixels (x, y, z) points (..., 3) of the world are, with fractions."""
+        """Return which pixels (x, y, z) points (..., 3) of the world are, with fractions.
+
+        Parameters
+        ----------
+        points_xyz
+            Coordinates (x, y, z) in the last axis, in the unit of the world.
+
+        Raises
+        ------
+        InvalidInputError
+            If the transform of the view has no inverse, or the last axis does not have the length 3.
+        """
         return self.transform.inverse().apply(points_xyz)
 
     def bounding_box(self, region: Region | None = None) -> Box:
-        """Return the box in the world around the image, or around a region of it (slices z, y, x)."""
+        """Return the box in the world around the image, or around a region of it (slices z, y, x).
+
+        Parameters
+        ----------
+        region
+            Slices of pixels; by default the whole image.
+        """
         whole = (slice(None), slice(None), slice(None))
         return Box.of_pixels(region or whole, self.shape).moved_by(self.transform)
 
@@ -302,6 +337,11 @@ class _Image:
         """Return the slices (z, y, x) of the pixels that a box in the world touches: ``view[view.region(box)]``.
 
         Under a rotation these are the pixels around it. They are empty where the box lies outside.
+
+        Parameters
+        ----------
+        box
+            A `Box`, or its two corners (x, y, z), in the unit of the world.
 
         Raises
         ------
@@ -312,7 +352,7 @@ class _Image:
 
 
 class View(_Image):
-    """One view: one setup at one time point. ``view[z0:z1]`` reads full resolution; see `level`.
+    """One view of a `Dataset`: one setup at one time point. ``view[z0:z1]`` reads full resolution; see `level`.
 
     Attributes
     ----------
@@ -340,6 +380,11 @@ class View(_Image):
 
     def level(self, level: int = 0) -> Level:
         """Return a level of the pyramid.
+
+        Parameters
+        ----------
+        level
+            Its number; 0 is the full resolution.
 
         Raises
         ------
@@ -427,7 +472,7 @@ class View(_Image):
 
 
 class Level(_Image):
-    """One level of a view: an array (z, y, x) that is read by slices. ``level[z]`` is one plane.
+    """One level of a `View`: an array (z, y, x) that is read by slices. ``level[z]`` is one plane.
 
     Attributes
     ----------

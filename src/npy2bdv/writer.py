@@ -491,7 +491,18 @@ class DatasetWriter(Draft, Handle):
             )
 
     def stream_of(self, view: ViewId) -> ViewStream:
-        """Return the stream of a view that has been declared, opened again where it was complete."""
+        """Return the stream of a view that has been declared, opened again where it was complete.
+
+        Parameters
+        ----------
+        view
+            A declared view.
+
+        Raises
+        ------
+        ClosedError
+            If the writer is closed.
+        """
         self._check_open()
         left = self._streams.get(view)
         if left is not None and left.is_left:
@@ -713,7 +724,13 @@ class DatasetWriter(Draft, Handle):
             self._clock.hurry()  # a camera's thread does not wait for the disk
 
     def store(self) -> None:
-        """Store what has come so far in the container, where h5py finds it; lower levels may lag behind."""
+        """Store what has come so far in the container, where h5py finds it; lower levels may lag behind.
+
+        Raises
+        ------
+        ClosedError
+            If the writer is closed.
+        """
         self._check_open()
         for stream in list(self._streams.values()):
             stream.store()

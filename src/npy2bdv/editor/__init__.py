@@ -52,7 +52,7 @@ def edit(path: str | os.PathLike[str]) -> Editor:
 
 
 class Editor(TransformEdits, MetadataEdits, RemovalEdits):
-    """Edits of one dataset, collected until `commit`. Use as a context manager.
+    """Edits of one dataset, collected until `commit`; made by `npy2bdv.edit`. Use as a context manager.
 
     Every edit takes the same selection of views: ``view=`` (a `ViewId`, or several), or ``time=`` (an id, a range, a
     list), ``setup=`` (likewise) and attributes, ``channel=``, ``tile=``, ``angle=``, ``illumination=`` or another that

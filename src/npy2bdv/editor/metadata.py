@@ -175,6 +175,13 @@ class MetadataEdits(Session):
     def rename_setup(self, setup: int, name: str) -> None:
         """Give a setup another name; that of its images in OME-Zarr is changed, too.
 
+        Parameters
+        ----------
+        setup
+            Its id.
+        name
+            The new name.
+
         Raises
         ------
         MissingKeyError
@@ -288,6 +295,15 @@ class MetadataEdits(Session):
         self, *, name: str | None = None, version: str | None = None, user: str | None = None
     ) -> None:
         """Note the microscope, the version of its software, and the user; what is not given stays.
+
+        Parameters
+        ----------
+        name
+            Of the microscope.
+        version
+            Of its software.
+        user
+            Who recorded.
 
         Raises
         ------

@@ -218,7 +218,13 @@ class Session(Handle):
     # -- what becomes of it ------------------------------------------------------------------------------
 
     def preview(self) -> Preview:
-        """Return what `commit` would do: a line for each edit, and how many bytes would be written."""
+        """Return what `commit` would do: a line for each edit, and how many bytes would be written.
+
+        Raises
+        ------
+        ClosedError
+            If the session is closed.
+        """
         self._check_open()
         return Preview(
             changes=tuple(self._changes),
@@ -228,7 +234,13 @@ class Session(Handle):
         )
 
     def discard(self) -> None:
-        """Forget all edits since the last commit. Nothing on disk changes."""
+        """Forget all edits since the last commit. Nothing on disk changes.
+
+        Raises
+        ------
+        ClosedError
+            If the session is closed.
+        """
         self._check_open()
         self._data = self._saved
         self._exposed = True

@@ -79,7 +79,7 @@ class TransformEdits(Session):
         Parameters
         ----------
         affine
-            The transform.
+            The transform, 3x4, or 4x4 with the last row 0 0 0 1.
         name
             How it is called; programs show it, and do nothing else with it.
         at
@@ -134,7 +134,7 @@ class TransformEdits(Session):
         which
             Its name or place.
         affine
-            The new one.
+            The new one, 3x4 likewise.
         name
             A new name; without it the name stays.
         force

@@ -97,12 +97,34 @@ class Affine:
 
     @classmethod
     def translation(cls, offset_xyz: Iterable[SupportsFloat]) -> Self:
-        """Move by an offset."""
+        """Move by an offset.
+
+        Parameters
+        ----------
+        offset_xyz
+            How far, in the unit of what is moved: pixels, or a length.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not three finite numbers.
+        """
         return cls._from_diagonal((1.0, 1.0, 1.0), _three(offset_xyz, "offset"))
 
     @classmethod
     def scale(cls, factors_xyz: Iterable[SupportsFloat]) -> Self:
-        """Multiply each axis, about pixel (0, 0, 0); this is what BDV calls calibration."""
+        """Multiply each axis, about pixel (0, 0, 0); this is what BDV calls calibration.
+
+        Parameters
+        ----------
+        factors_xyz
+            Three factors, of which none is 0; a negative one mirrors.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not three finite numbers, or one is 0.
+        """
         factors = _three(factors_xyz, "scale")
         if 0.0 in factors:
             raise InvalidInputError(
@@ -118,6 +140,11 @@ class Affine:
         ----------
         start_xyz
             The first pixel kept, in pixels of the whole image; negative where its low side was padded.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not three finite numbers.
         """
         return cls._from_diagonal((1.0, 1.0, 1.0), _three(start_xyz, "first kept pixel"))
 
@@ -132,6 +159,11 @@ class Affine:
         ----------
         factors_xyz
             Block lengths, in pixels, each at least 1.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not three whole numbers of at least 1.
         """
         factors = _three_counts(factors_xyz, "binning")
         return cls._from_diagonal(tuple(map(float, factors)), tuple((f - 1) / 2 for f in factors))
@@ -146,6 +178,11 @@ class Affine:
             The axis that is reversed.
         size
             Length of the image along it, in pixels: pixel 0 and pixel ``size - 1`` change places.
+
+        Raises
+        ------
+        InvalidInputError
+            If the size is below 1, or there is no such axis.
         """
         if index(size) < 1:
             raise InvalidInputError(
@@ -171,7 +208,12 @@ class Affine:
         degrees
             The angle.
         about_xyz
-            A point that stays where it is. `centre_xyz` gives that of a volume.
+            A point that stays where it is, in pixels or whatever is turned. `centre_xyz` gives that of a volume.
+
+        Raises
+        ------
+        InvalidInputError
+            If the angle or the point is not finite, or there is no such axis.
 
         Examples
         --------
@@ -217,6 +259,11 @@ class Affine:
             The axis on which the move depends.
         factor
             How far, in units of ``axis`` per unit of ``by``.
+
+        Raises
+        ------
+        InvalidInputError
+            If both axes are the same or unknown, or the factor is not finite.
 
         Examples
         --------
@@ -314,6 +361,11 @@ class Affine:
         -------
         :
             The moved points, in the same shape, float64.
+
+        Raises
+        ------
+        InvalidInputError
+            If the last axis does not have the length 3.
         """
         points = np.asarray(points_xyz, dtype=np.float64)
         if points.shape[-1:] != (3,):

@@ -25,13 +25,20 @@ class Box(NamedTuple):
 
     @property
     def size_xyz(self) -> Triple:
-        """Return the lengths of its edges (x, y, z)."""
+        """Return the lengths of its edges (x, y, z), in the unit of its corners."""
         x, y, z = (high - low for low, high in zip(self.min_xyz, self.max_xyz, strict=True))
         return x, y, z
 
     @classmethod
     def of_pixels(cls, region: Region, shape: Zyx) -> Box:
         """Return what the pixels of a region cover: pixel 0 reaches from -0.5 to 0.5 (formats.md 1.9).
+
+        Parameters
+        ----------
+        region
+            Slices (z, y, x).
+        shape
+            Of the image (z, y, x), in pixels.
 
         Examples
         --------
@@ -45,12 +52,24 @@ class Box(NamedTuple):
 
     @classmethod
     def around(cls, boxes: Iterable[Box]) -> Box:
-        """Return the smallest box that holds all of these, of which there is one at least."""
+        """Return the smallest box that holds all of these, of which there is one at least.
+
+        Parameters
+        ----------
+        boxes
+            All in the same coordinates.
+        """
         corners = np.array([*boxes], float)
         return cls(_triple(corners[:, 0].min(0)), _triple(corners[:, 1].max(0)))
 
     def moved_by(self, affine: Affine) -> Box:
-        """Return the smallest box around what an affine makes of this one."""
+        """Return the smallest box around what an affine makes of this one.
+
+        Parameters
+        ----------
+        affine
+            From the coordinates of this box to those of the result.
+        """
         # without arrays, which would take most of the time: there may be a hundred thousand views
         low, high = [], []
         for row in range(3):
@@ -65,6 +84,11 @@ class Box(NamedTuple):
 
     def pixels(self, shape: Zyx) -> Region:
         """Return the region of an image whose pixels the box touches, clipped to the image; it may be empty.
+
+        Parameters
+        ----------
+        shape
+            Of the image (z, y, x), in pixels.
 
         Examples
         --------

@@ -45,6 +45,11 @@ class Decomposition:
     def of(cls, affine: Affine) -> Decomposition:
         """Take an affine apart.
 
+        Parameters
+        ----------
+        affine
+            Any that has an inverse.
+
         Raises
         ------
         InvalidInputError

@@ -43,7 +43,7 @@ def grid(
     order
         In which order: "rows" along x and then y, "columns" along y and then x; "snake-by-..." to and fro.
     start_xyz
-        The position of the tile at the low end of all axes.
+        The position of the tile at the low end of all axes, in the unit of the voxel size.
 
     Returns
     -------

@@ -149,7 +149,7 @@ class Placement:
     voxel_size_xyz, unit
         Size of a voxel; `stage_position_xyz` and all other lengths are in the same unit.
     stage_position_xyz
-        Where the stage says that the stack is.
+        Where the stage says that the stack is, in that unit.
     stage_position_of
         What lies there. "corner": the centre of the first pixel of the image as it lies after transposition and flip
         (they keep the image within its sides); of a deskewed or turned one that of pixel (0, 0, 0), but see
@@ -182,7 +182,13 @@ class Placement:
     upright: bool = False
 
     def at(self, stage_position_xyz: Triple) -> Placement:
-        """Return the same of a stack at another position, as at another time point."""
+        """Return the same of a stack at another position, as at another time point.
+
+        Parameters
+        ----------
+        stage_position_xyz
+            In the unit of this placement.
+        """
         return replace(self, stage_position_xyz=stage_position_xyz)
 
     def transforms(self, size_xyz: Sequence[int], world_unit: float) -> tuple[ViewTransform, ...]:

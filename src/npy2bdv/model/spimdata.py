@@ -325,7 +325,17 @@ class Timepoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewTransform:
-    """One named transform of a view. `kept` holds a transform that is not an affine (Java class)."""
+    """One named transform of a view. `kept` holds a transform that is not an affine (Java class).
+
+    Parameters
+    ----------
+    affine
+        From what stands inside of it to what stands outside; None where `kept` has another transform.
+    name
+        As the XML names it, if it does.
+    kept
+        The XML of a transform that is not an affine (a Java class).
+    """
 
     affine: Affine | None
     name: str | None = None

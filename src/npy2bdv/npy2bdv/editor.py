@@ -145,6 +145,13 @@ class BdvEditor(BdvBase):
     ) -> tuple[float, ...]:
         """Return the voxel size or the shape of a setup, (x, y, z).
 
+        Parameters
+        ----------
+        key
+            "voxel_size", in the unit of the dataset, or "view_shape", in pixels.
+        illumination, channel, tile, angle
+            Ids of the setup, counted from 0.
+
         Raises
         ------
         InvalidInputError
@@ -174,7 +181,15 @@ class BdvEditor(BdvBase):
         angle: int = 0,
         index: int = 0,
     ) -> NDArray[np.float64]:
-        """Return a transform of a view as a 3x4 matrix; see `BdvWriter.read_affine`."""
+        """Return a transform of a view as a 3x4 matrix; see `BdvWriter.read_affine`.
+
+        Parameters
+        ----------
+        time, illumination, channel, tile, angle
+            Its ids, counted from 0.
+        index
+            Which one: 0 is the outermost, -1 the calibration.
+        """
         view = self._view(time, illumination, channel, tile, angle)
         return matrix_of(view.transforms, index, view.id)
 
@@ -191,6 +206,15 @@ class BdvEditor(BdvBase):
         """Put a transform outermost and write the XML at once; see `BdvWriter.append_affine`.
 
         The first time, the XML as it was is kept as ``NAME.xml~1``.
+
+        Parameters
+        ----------
+        m_affine
+            3x4, or 4x4 with the last row 0 0 0 1: from pixels of the full resolution to the world.
+        name_affine
+            Its name in the XML.
+        time, illumination, channel, tile, angle
+            Its ids, counted from 0.
 
         Raises
         ------

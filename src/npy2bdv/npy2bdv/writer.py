@@ -315,6 +315,15 @@ class BdvWriter(BdvBase):
     ) -> None:
         """Write a plane (y, x) of a virtual stack. Planes may come in any order.
 
+        Parameters
+        ----------
+        plane
+            Pixels (y, x) of the size of the stack.
+        z
+            Which plane it is, counted from 0.
+        time, illumination, channel, tile, angle
+            Its ids, counted from 0.
+
         Raises
         ------
         InvalidInputError
@@ -345,6 +354,15 @@ class BdvWriter(BdvBase):
         angle: int = 0,
     ) -> None:
         """Write a block (z, y, x) of a virtual stack. Blocks may come in any order.
+
+        Parameters
+        ----------
+        substack
+            Pixels (z, y, x).
+        z_start, y_start, x_start
+            Where its first pixel lies in the stack.
+        time, illumination, channel, tile, angle
+            Its ids, counted from 0.
 
         Raises
         ------
@@ -426,6 +444,13 @@ class BdvWriter(BdvBase):
     def set_attribute_labels(self, attribute: str, labels: Sequence[object]) -> None:
         """Name the values of an attribute ("illumination", "channel", "tile", "angle"), e.g. ("488", "561").
 
+        Parameters
+        ----------
+        attribute
+            One of the four.
+        labels
+            As many as the writer was made for, in the order of the ids.
+
         Raises
         ------
         InvalidInputError
@@ -453,6 +478,15 @@ class BdvWriter(BdvBase):
         user_name: str = "user",
     ) -> None:
         """Write the XML, with what has been appended so far. May be called again, also after `close`.
+
+        Parameters
+        ----------
+        camera_name
+            Of all setups.
+        microscope_name, microscope_version
+            What recorded, and by which version of its software.
+        user_name
+            Who recorded.
 
         Raises
         ------
@@ -519,6 +553,15 @@ class BdvWriter(BdvBase):
     ) -> None:
         """Put a transform outermost (it is applied last) and write the XML at once.
 
+        Parameters
+        ----------
+        m_affine
+            3x4, or 4x4 with the last row 0 0 0 1: from what the other transforms give to the world.
+        name_affine
+            Its name in the XML.
+        time, illumination, channel, tile, angle
+            Its ids, counted from 0.
+
         Raises
         ------
         InvalidInputError
@@ -534,7 +577,13 @@ class BdvWriter(BdvBase):
     # -- life --------------------------------------------------------------------------------------------
 
     def checkpoint(self, *, sync: bool = False) -> dict[ViewId, int]:
-        """Make all planes taken so far safe against a kill of the process; see `DatasetWriter.checkpoint`."""
+        """Make all planes taken so far safe against a kill of the process; see `DatasetWriter.checkpoint`.
+
+        Parameters
+        ----------
+        sync
+            Against a power cut, too: wait until the disk has it.
+        """
         return self._writer.checkpoint(sync=sync)
 
     def stats(self) -> Stats:
