@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from npy2bdv.errors import ExistsError, InvalidInputError
 from npy2bdv.storage.files import PART
+from npy2bdv.storage.save import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,7 +93,7 @@ def copy_group(source: Path, target: Path, keys: dict[str, str]) -> None:
         if isinstance(ids, dict):
             said["idMap"] = {_renamed(key, keys): value for key, value in ids.items()}
             path.write_text(json.dumps(said, separators=(",", ":")), "utf-8")
-    part.rename(target)
+    move(part, target)
 
 
 def _renamed(key: str, keys: dict[str, str]) -> str:

@@ -55,7 +55,7 @@ def remove_temporaries(path: Path) -> None:
 
 
 def move(source: Path | str, target: Path | str) -> None:
-    """Rename a file over another; where that is held by another program (Windows), try for two seconds."""
+    """Rename a file over another, or a folder; where that is held by another program (Windows), try for two seconds."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
