@@ -10,6 +10,8 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
+from drawings import constants
+
 import npy2bdv
 from npy2bdv.storage import FORMATS, card_of
 
@@ -26,6 +28,7 @@ def write(folder: Path) -> None:
     (folder / "cli.md").write_text(command(), "utf-8")
     (folder / "formats.md").write_text(formats(), "utf-8")
     names = [name for name in npy2bdv.__all__ if inspect.isclass(_of(name)) or inspect.isfunction(_of(name))]
+    (folder / "import-rules.md").write_text(import_rules(), "utf-8")
     (folder / "api").mkdir()
     for name in names:
         (folder / "api" / f"{name}.rst").write_text(page(name), "utf-8")
@@ -146,6 +149,37 @@ def formats() -> str:
         lines += ["\n## Cautions\n", *cautions]
     lines += ["\n[Which format to choose](../../how-to/formats.md) compares them for a decision.\n"]
     return "\n".join(lines)
+
+
+def import_rules() -> str:
+    """Return the rules of the house as the test has them: floors, neighbours, homes of libraries."""
+    floors, sideways, libraries = constants("FLOORS", "SIDEWAYS", "LIBRARIES")
+    lines = [
+        "# Import rules\n",
+        "The table of `tests/test_architecture.py`. A room is a module or a package of `npy2bdv`; it imports rooms of",
+        "lower floors, and on its own floor those that are listed.",
+        "[How the house is built](../../explanation/architecture.md) says why.\n",
+        "| floor | rooms |",
+        "|---|---|",
+    ]
+    for floor in sorted(set(floors.values()), reverse=True):
+        rooms = ", ".join(f"`{room}`" for room, height in sorted(floors.items()) if height == floor)
+        lines.append(f"| {floor:g} | {rooms} |")
+    lines += ["\n## Neighbours that know each other\n", "| room | imports |", "|---|---|"]
+    for room in sorted({one for one, _ in sideways}):
+        others = ", ".join(f"`{other}`" for one, other in sorted(sideways) if one == room)
+        lines.append(f"| `{room}` | {others} |")
+    lines += [
+        "\n## Where each library lives\n",
+        "numpy is everywhere; the standard library, too.\n",
+        "| library | rooms |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| {library} | {', '.join(f'`{home}`' for home in sorted(homes))} |"
+        for library, homes in sorted(libraries.items())
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _title(card: FormatCard) -> str:

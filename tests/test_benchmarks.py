@@ -175,6 +175,20 @@ def test_layouts() -> None:
     assert all(done >= 2 * kept for done, kept in zip(operations[2:], pixel_files[2:], strict=True))
 
 
+def test_choices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(BENCHMARKS / "choices.py", "--planes", 8, "--side", 128, "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[4:]]
+    assert len(rows) == 3 + 4 + 4 + 3 + 2 * 4
+    assert {row[0] for row in rows} == {"HDF5", "N5", "OME-Zarr, Zarr v2", "OME-Zarr, Zarr v3"}
+    assert all(float(cell) > 0 for row in rows for cell in row[3:])
+    uncompressed = [float(row[4]) for row in rows if row[1] == "none"]
+    compressed = [float(row[4]) for row in rows if row[1] != "none"]
+    assert max(compressed) < 0.9 < min(uncompressed)
+    assert not any(tmp_path.iterdir())
+
+
 def test_checkpoints() -> None:
     done = run(BENCHMARKS / "checkpoints.py", "--gb", 0.002, "--side", 64, "--rounds", 2, "--every", 0.0005)
     assert done.returncode == 0, done.stderr
