@@ -270,6 +270,7 @@ def test_hdf5_tells_by_text() -> None:
     assert why(error, Path("here")).startswith("the disk of here is full: [Errno 28] No space left")
 
 
+@pytest.mark.posix
 def test_a_folder_that_vanishes(tmp_path: Path) -> None:
     """A network drive that is gone: the error says so, the writer closes, nothing hangs."""
     folder = tmp_path / "drive"

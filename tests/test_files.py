@@ -141,7 +141,7 @@ def test_a_folder_takes_the_name_of_another(tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["new.n5"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders are not synced on Windows")
+@pytest.mark.posix  # Windows does not sync folders
 @pytest.mark.parametrize("many", [20_000, 2])
 def test_sync_reaches_all_that_was_put_since_the_last(
     store: FileStore, monkeypatch: pytest.MonkeyPatch, many: int

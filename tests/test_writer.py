@@ -4,6 +4,7 @@ import shutil
 import threading
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import npy2bdv
-from npy2bdv import xml
+from npy2bdv import location, xml
 from npy2bdv.downsample import downsample
 from npy2bdv.errors import ExistsError, InvalidInputError, MissingKeyError, WriteError
 from npy2bdv.model.affine import Affine
@@ -212,6 +213,16 @@ def test_setup_of_unknown_length(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------- files, backups, overwriting
+
+
+@pytest.mark.parametrize("name", ["a:488.xml", "what?.h5", "aux.xml", "com1.tile 3.n5", "NUL.ome.zarr"])
+def test_names_that_windows_does_not_have(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a colon the pixels would be in a stream of another file, where no program looks."""
+    monkeypatch.setattr(location, "os", SimpleNamespace(name="nt"))
+    with pytest.raises(InvalidInputError, match="no name for a file on Windows"):
+        npy2bdv.create(tmp_path / name)
+    assert names(tmp_path) == []
+    npy2bdv.create(tmp_path / "auxiliary.xml").close()
 
 
 @pytest.mark.parametrize("name", ["a b.xml", "größe #1 %20.xml", "a.b.c.xml", "A.XML"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import replace
 from itertools import product
@@ -31,7 +32,6 @@ from npy2bdv.storage.servers import RemotePath, is_url, place_of, refuse_remote,
 from npy2bdv.storage.split import SplitContainer
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Mapping
 
     from npy2bdv.model.spimdata import ImageLoader, SpimData, ViewId
@@ -49,6 +49,14 @@ _ELSEWHERE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LETTERS = {"c": "channel", "i": "illumination", "a": "angle", "x": "tile"}
 _PLACE = re.compile(r"\{([tciax])\1*\}")
 _ALL_IN_ONE = 2
+_NOT_ON_WINDOWS = frozenset('<>:"|?*')
+_DEVICES_OF_WINDOWS = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10)),
+}
 
 
 def suffix_of(path: Path) -> tuple[FormatName | None, str]:
@@ -89,6 +97,7 @@ def dataset_paths(
             f"{path.name!r} has a backslash, which programs take for the end of a folder's name: write '/' between "
             "folders, and leave it out of names"
         )
+    _refuse_name_on_windows(path.name)
     named, suffix = suffix_of(path)
     asked = f"format={format!r}" if format is not None else f"zarr_version={zarr_version!r}"
     if format is None and zarr_version is not None:
@@ -110,6 +119,17 @@ def dataset_paths(
             f"{path.name!r} is a name for the format {named!r}, and {asked} was asked for: leave one out"
         )
     return path.with_name(path.name[: -len(suffix)] + ".xml"), path, card
+
+
+def _refuse_name_on_windows(name: str) -> None:
+    """Refuse what Windows takes for something else: behind a colon, which ends a name, pixels would be out of sight."""
+    if os.name == "nt" and (
+        _NOT_ON_WINDOWS & set(name) or name.split(".")[0].rstrip().upper() in _DEVICES_OF_WINDOWS
+    ):
+        raise InvalidInputError(
+            f'{name!r} is no name for a file on Windows: leave out < > : " | ? *, and do not call it CON, PRN, AUX, '
+            "NUL, COM1 to COM9 or LPT1 to LPT9"
+        )
 
 
 def find_xml(path: Path, *, remote: bool = False) -> Path:

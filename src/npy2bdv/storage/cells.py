@@ -98,6 +98,12 @@ class CellsReader:
                 self._may_map = False
             return self._map
 
+    def unmap(self) -> None:
+        """Let go of the file's memory map: Windows does not replace, shorten or remove what is mapped."""
+        with self._guard:
+            self._map = None
+            self._may_map = False
+
     def _grid_size(self) -> int:
         whole = (slice(None), slice(None), slice(None))
         return chunks_of(whole, self._shape, self._chunk)

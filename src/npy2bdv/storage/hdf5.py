@@ -289,7 +289,7 @@ class Hdf5Container(Handle):
             if self._mode == "r":
                 self._levels[view, level] = known
                 if len(self._levels) > _LEVELS_KEPT:
-                    self._levels.popitem(last=False)
+                    self._levels.popitem(last=False)[1].unmap()
         return known
 
     def _open_level(self, view: ViewId, level: int) -> Hdf5Level:
@@ -562,6 +562,8 @@ class Hdf5Container(Handle):
             If the disk took not all. The file is as the last flush left it, and closed.
         """
         self._closed = True
+        for level in self._levels.values():
+            level.unmap()
         self._levels.clear()
         handle, self._handle = self._handle, None
         medium, self._medium = self._medium, None

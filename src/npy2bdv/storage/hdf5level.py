@@ -98,6 +98,11 @@ class Hdf5Level:
     def _reader(self) -> CellsReader:
         return CellsReader(self._cells)
 
+    def unmap(self) -> None:
+        """Let go of the file's memory map, where it has one."""
+        if "_reader" in self.__dict__:
+            self._reader.unmap()
+
     @property
     def _name(self) -> str:
         return f"{self._cells.file.filename}{self._cells.name}"

@@ -122,10 +122,13 @@ class Lock:
     def release(self) -> None:
         """Remove the lock file and let go."""
         path = Path(self._lock.lock_file)
-        with contextlib.suppress(OSError):  # Windows does not remove what is open
+        is_held = False
+        try:
             path.unlink()
+        except OSError as error:  # Windows does not remove what is open
+            is_held = getattr(error, "winerror", None) is not None
         self._lock.release()
-        if os.name == "nt":
+        if is_held:
             with contextlib.suppress(OSError):  # gone, or taken by the next process
                 path.unlink()
 

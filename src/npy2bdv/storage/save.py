@@ -60,8 +60,10 @@ def move(source: Path | str, target: Path | str) -> None:
     while True:
         try:
             os.replace(source, target)
-        except PermissionError:
-            if os.name != "nt" or time.monotonic() > deadline:
+        except PermissionError as error:
+            if (
+                getattr(error, "winerror", None) is None or time.monotonic() > deadline
+            ):  # only Windows has these
                 raise
             time.sleep(0.05)
         else:
