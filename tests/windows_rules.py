@@ -16,6 +16,7 @@ import importlib
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ _FORBIDDEN = frozenset('<>:"|?*')
 _POSIX_ONLY = ("pwrite", "pread", "pwritev", "preadv", "posix_fallocate", "posix_fadvise", "sync", "mkfifo")
 _ASK_FOR_THE_SYSTEM = ("location", "storage.packing", "storage.save")
 _DESCRIPTORS = Path("/proc/self/fd")  # Linux
+
+_BRIEFLY_S = 0.3
+"""How long threads of tensorstore may still close what they have read; on Windows it lets others remove it."""
 
 kept = False
 """Whether the rules are kept at this moment."""
@@ -55,7 +59,10 @@ def _refusing(call: Callable[..., Any], names: int) -> Callable[..., Any]:
     def refusing(*args: Any, **options: Any) -> Any:
         if kept and not any(options.get(key) is not None for key in ("dir_fd", "src_dir_fd")):
             for path in args[:names]:
-                if (opened := held(path)) is not None:
+                until = time.monotonic() + _BRIEFLY_S
+                while (opened := held(path)) is not None and time.monotonic() < until:
+                    time.sleep(0.01)
+                if opened is not None:
                     raise SharingViolationError(13, f"{call.__name__}: open in this process", opened)
         return call(*args, **options)
 
