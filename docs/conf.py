@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -29,7 +30,11 @@ pygments_style = "friendly"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
+# executed anew each time, but where `.ci/docs` is given an environment to save time: then, when a cell has changed
+nb_execution_mode = "cache" if os.environ.get("NPY2BDV_DOCS_ENV") else "force"
+nb_execution_cache_path = str(HERE.parent / ".ci" / "work" / "notebooks")
+nb_execution_in_temp = True
+nb_merge_streams = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would be loaded from elsewhere

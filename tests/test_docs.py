@@ -100,7 +100,9 @@ def test_all_blocks_run(paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """In the order of the page; each Python block stands alone but for the files that are there already."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["python"])
+    monkeypatch.setenv("MPLBACKEND", "agg")
     said = ""
+    notebook: dict[str, object] = {"__name__": "__main__"}  # its cells know what those before have made
     if name(paper) in PREPARED:
         PREPARED[name(paper)]()
     for block in blocks(paper):
@@ -113,9 +115,13 @@ def test_all_blocks_run(paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
                 if block.language == "python":
                     code = compile("\n" * block.line + block.text, name(paper), "exec")
                     exec(code, {"__name__": "__main__"})
+                elif block.language == "{code-cell}":
+                    exec(compile("\n" * block.line + block.text, name(paper), "exec"), notebook)
                 elif block.language == "sh":
                     run_commands(paper, block)
             said = output.getvalue()
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 def plain(text: str) -> str:
@@ -130,6 +136,8 @@ def test_blocks_say_what_they_are(paper: Path) -> None:
         known = block.language in {"python", "sh", "text", "xml", "json"}
         assert known or block.language.startswith("{"), f"{place}: of which language is this block?"
         assert block.mark != "not run" or len(block.words) > 10, f"{place}: why is it not run?"
+        if paper.parent.name == "tutorials" and block.language == "text":
+            assert block.mark in {"output", "file"}, f"{place}: what a tutorial shows is what is printed"
 
 
 @cache
@@ -209,6 +217,23 @@ def test_links_lead_somewhere(paper: Path) -> None:
 def made_by_the_site(file: Path) -> bool:
     """Pages of the reference; the build, which is strict, knows whether they are there."""
     return file.is_relative_to(ROOT / "docs" / "reference" / "generated")
+
+
+NOTEBOOKS = [paper for paper in PAPERS if paper.parent.name == "notebooks" and paper.stem != "index"]
+
+
+@pytest.mark.parametrize("paper", NOTEBOOKS, ids=name)
+def test_notebooks_have_pictures(paper: Path) -> None:
+    cells = [block.text for block in blocks(paper) if block.language == "{code-cell}"]
+    assert len(cells) >= 2
+    assert any("plt.subplots(" in cell for cell in cells)
+
+
+def test_each_published_example_is_a_notebook() -> None:
+    examples = {path.stem for path in (ROOT / "examples" / "classic").glob("ex*.py")}
+    linked = {Path(target).stem for paper in NOTEBOOKS for target, _ in links(paper)}
+    assert len(examples) == 8
+    assert examples <= linked
 
 
 @all_papers
