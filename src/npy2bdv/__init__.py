@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from npy2bdv.resave import resave
     from npy2bdv.stream import ViewStream
     from npy2bdv.view import Level, View
+    from npy2bdv.views.browser import BrowserView, view_in_browser
     from npy2bdv.views.layers import napari_layers
     from npy2bdv.writer import DatasetWriter
 
@@ -46,6 +47,7 @@ _HOMES = {
     "BdvError": "errors",
     "BdvWriter": "npy2bdv",
     "Box": "model.box",
+    "BrowserView": "views.browser",
     "Dataset": "dataset",
     "DatasetWriter": "writer",
     "Decomposition": "model.decomposition",
@@ -81,6 +83,7 @@ _HOMES = {
     "recover": "recover",
     "repack": "repack",
     "resave": "resave",
+    "view_in_browser": "views.browser",
 }
 
 __all__ = [
@@ -89,6 +92,7 @@ __all__ = [
     "BdvError",
     "BdvWriter",
     "Box",
+    "BrowserView",
     "Dataset",
     "DatasetWriter",
     "Decomposition",
@@ -125,6 +129,7 @@ __all__ = [
     "recover",
     "repack",
     "resave",
+    "view_in_browser",
 ]
 
 
