@@ -78,6 +78,7 @@ def _app() -> App:
     from npy2bdv.cli.repack import repack
     from npy2bdv.cli.speedtest import speedtest
     from npy2bdv.cli.transform import transform
+    from npy2bdv.cli.view import view
 
     app = App(
         name="npy2bdv",
@@ -88,7 +89,7 @@ def _app() -> App:
         help_format="markdown",
     )
     app.command(convert, name=("convert", "resave"))
-    for command in (demo, export, info, check, speedtest, recover, crop, merge, repack, plan):
+    for command in (demo, export, info, check, speedtest, recover, crop, merge, repack, plan, view):
         app.command(command)
     app.command(transform)
     return app

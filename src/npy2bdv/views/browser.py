@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 import secrets
 import threading
 import webbrowser
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -127,7 +129,7 @@ def view_in_browser(
         raise InvalidInputError(
             'the browser view needs neuroglancer, which is not installed: pip install "npy2bdv[view]"'
         ) from None
-    if not (isinstance(port, int) and 0 <= port < 2**16 - 1):
+    if not 0 <= port < 2**16 - 1:
         raise InvalidInputError(f"port={port!r} cannot be; give 0 to 65534")
     shown = all_shown(dataset)
     if not shown:
@@ -144,7 +146,7 @@ def view_in_browser(
                 neuroglancer.set_server_bind_address(host, port)
             viewer = neuroglancer.Viewer(token=token)
             url = str(viewer.get_viewer_url())
-            viewer.set_state(_state(neuroglancer, shown, chunks.url))
+            viewer.set_state(_state(neuroglancer, shown, chunks.url(urlsplit(url).hostname or host)))
             view = BrowserView(url, viewer, chunks)
             _running.add(view)
     except BaseException as error:
@@ -168,28 +170,36 @@ def _state(neuroglancer: Any, shown: list[Shown], url: str) -> Any:
     state = neuroglancer.ViewerState()
     state.dimensions = space
     box = _world_box(shown)
-    state.position = [*((low + high) / 2 for low, high in zip(box.min_xyz, box.max_xyz, strict=True)), 0.5]
+    state.position = [*((low + high) / 2 for low, high in zip(box.min_xyz, box.max_xyz, strict=True)), 0.0]
     state.cross_section_scale = max(box.size_xyz) / _SCREEN or 1.0
     state.projection_scale = 1.5 * max(box.size_xyz) or 1.0
     state.layout = "4panel"
+    state.cross_section_background_color = "#000000"
     for each in shown:
-        low, high = each.contrast
         state.layers.append(
             name=each.name,
             layer=neuroglancer.ImageLayer(
                 source=neuroglancer.LayerDataSource(
-                    url=f"zarr://{url}/s{each.setup}-t{each.first_time}/",
+                    url=f"zarr3://{url}/s{each.setup}-t{each.first_time}/",
                     transform=neuroglancer.CoordinateSpaceTransform(
                         output_dimensions=space, matrix=_matrix(each.transform, each.first_time)
                     ),
                 ),
                 shader=_SHADER,
-                shader_controls={"contrast": {"range": [low, high]}, "color": _COLORS[each.color]},
+                shader_controls={"contrast": {"range": _range(each)}, "color": _COLORS[each.color]},
                 blend="additive",
                 opacity=1.0,
             ),
         )
     return state
+
+
+def _range(shown: Shown) -> list[float]:
+    """Return the contrast as neuroglancer takes it: of whole pixels two different whole numbers."""
+    low, high = shown.contrast
+    if shown.view.dtype.kind == "f":
+        return [low, high]
+    return [math.floor(low), max(math.ceil(high), math.floor(low) + 1)]
 
 
 def _space(neuroglancer: Any, shown: list[Shown]) -> Any:
@@ -201,14 +211,15 @@ def _space(neuroglancer: Any, shown: list[Shown]) -> Any:
 
 
 def _matrix(transform: Affine, start: int) -> NDArray[np.float64]:
-    """Return the matrix (x, y, z, t) x (t, z, y, x, 1) for neuroglancer, whose voxels begin at whole numbers.
+    """Return the matrix (x, y, z, t) x (t, z, y, x, 1).
 
-    Ours have their centres there, so its coordinates are half a pixel larger.
+    Neuroglancer's own voxels begin at whole numbers; those of OME-Zarr it shifts by half a pixel itself, so that their
+    centres are there, as NGFF and BigDataViewer have it (screen/test_browser.py measures it).
     """
     xyz = np.asarray(transform)
     matrix = np.zeros((4, 5))
     matrix[:3, 1:4] = xyz[:, 2::-1]
-    matrix[:3, 4] = xyz[:, 3] - xyz[:, :3].sum(axis=1) / 2
+    matrix[:3, 4] = xyz[:, 3]
     matrix[3, 0], matrix[3, 4] = 1, start
     return matrix
 

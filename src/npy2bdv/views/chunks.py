@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import secrets
 import threading
 from collections import OrderedDict
 from http import HTTPStatus
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npy2bdv.model.pyramid import Zyx
-    from npy2bdv.view import Level, View
+    from npy2bdv.view import Level
     from npy2bdv.views.shown import Shown
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,11 @@ logger = logging.getLogger(__name__)
 CACHE_BYTES = 128 * 2**20
 _FEWEST, _MOST = 2**15, 2**19  # pixels of a chunk that is sent
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = {"0.0.0.0", "::"}  # who listens there said so
 
 
 class Source:
-    """The levels of a setup over time as an OME-Zarr image (t, z, y, x), version 0.4, whose chunks are not compressed.
+    """The levels of a setup over time as an OME-Zarr 0.5 image (t, z, y, x), whose chunks are not compressed.
 
     In pixels of the full resolution, whose first has its centre at 0; the transform is left to who shows it.
     """
@@ -42,59 +45,53 @@ class Source:
         self.dtype = _sent(first.dtype)
         self.chunks = [_chunk(level) for level in self.levels]
 
-    def attributes(self) -> dict[str, Any]:
+    def group(self) -> dict[str, Any]:
         """Return what the image says of itself."""
         datasets = []
         for number, level in enumerate(self.levels):
             factors = [float(factor) for factor in level.factors]
-            datasets.append(
-                {
-                    "path": str(number),
-                    "coordinateTransformations": [
-                        {"type": "scale", "scale": [1.0, *factors]},
-                        {"type": "translation", "translation": [0.0, *((factor - 1) / 2 for factor in factors)]},
-                    ],
-                }
-            )
+            transforms = [
+                {"type": "scale", "scale": [1.0, *factors]},
+                {"type": "translation", "translation": [0.0, *((factor - 1) / 2 for factor in factors)]},
+            ]
+            datasets.append({"path": str(number), "coordinateTransformations": transforms})
         # a pixel is said to be one unit of the world long, since neuroglancer multiplies transforms by what differs
         unit = {} if self.unit == "pixel" else {"unit": self.unit}
         axes = [{"name": "t", "type": "time"}, *({"name": name, "type": "space", **unit} for name in "zyx")]
-        return {"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]}
+        image = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+        return {"zarr_format": 3, "node_type": "group", "attributes": {"ome": image}}
 
     def array(self, number: int) -> dict[str, Any]:
         """Return what an array says of itself."""
         return {
-            "zarr_format": 2,
+            "zarr_format": 3,
+            "node_type": "array",
             "shape": [len(self.views), *self.levels[number].shape],
-            "chunks": [1, *self.chunks[number]],
-            "dtype": self.dtype.str,
-            "compressor": None,
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *self.chunks[number]]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": 0,
-            "filters": None,
-            "order": "C",
-            "dimension_separator": "/",
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         }
 
     def chunk(self, number: int, place: Sequence[int]) -> bytes | None:
-        """Return a chunk, None where there is none: a view that is missing, or a place that is outside."""
+        """Return a chunk, zeros of a view that is missing; None at a place that is outside."""
         time, *at = place
         shape, chunk = self.levels[number].shape, self.chunks[number]
-        if time >= len(self.views) or any(k * side >= size for k, side, size in zip(at, chunk, shape, strict=True)):
+        if time >= len(self.views) or any(
+            k * side >= size for k, side, size in zip(at, chunk, shape, strict=True)
+        ):
             return None
         view = self.views[time]
         if view is None:
-            return None
+            return bytes(math.prod(chunk) * self.dtype.itemsize)
         z, y, x = (slice(k * side, (k + 1) * side) for k, side in zip(at, chunk, strict=True))
-        pixels = _level_of(view, number)[z, y, x]
+        pixels = view.level(number)[z, y, x]
         if pixels.shape != chunk:
             whole = np.zeros(chunk, pixels.dtype)
             whole[tuple(slice(0, size) for size in pixels.shape)] = pixels
             pixels = whole
         return np.ascontiguousarray(pixels, self.dtype).tobytes()
-
-
-def _level_of(view: View, number: int) -> Level:
-    return view.level(number)
 
 
 def _sent(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -148,10 +145,13 @@ class ChunkServer:
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
-        name = host if ":" not in host else f"[{host}]"
-        self.url = f"http://{name}:{self.port}/{token}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="npy2bdv-chunks", daemon=True)
         self._thread.start()
+
+    def url(self, host: str) -> str:
+        """Return the address as it is from a host."""
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{self.port}/{self._token}"
 
     def close(self) -> None:
         """Stop. A second call does nothing."""
@@ -161,11 +161,10 @@ class ChunkServer:
 
     def answer(self, host: str, path: str) -> tuple[HTTPStatus, bytes]:
         """Return status and content for a request. A page of another site, led here by its name, is not answered."""
-        name = urlsplit(f"//{host}").hostname
-        if name not in self._hosts and not {"0.0.0.0", "::"} & self._hosts:  # noqa: S104 - who listens there said so
+        if not self._is_ours(host):
             return HTTPStatus.FORBIDDEN, b"not for this host"
         token, _, rest = path.lstrip("/").partition("/")
-        if token != self._token:
+        if not secrets.compare_digest(token.encode(), self._token.encode()):
             return HTTPStatus.FORBIDDEN, b"the address has no valid token"
         with self._guard:
             if rest in self._cache:
@@ -190,17 +189,21 @@ class ChunkServer:
                 self._cached_bytes -= len(gone or b"")
         return HTTPStatus.OK, content
 
+    def _is_ours(self, host: str) -> bool:
+        try:
+            return bool(_EVERYWHERE & self._hosts) or urlsplit(f"//{host}").hostname in self._hosts
+        except ValueError:
+            return False
+
     def _content(self, path: str) -> bytes | None:
         name, *parts = path.split("/")
         source = self._sources[name]
         match parts:
-            case [".zgroup"]:
-                return json.dumps({"zarr_format": 2}).encode()
-            case [".zattrs"]:
-                return json.dumps(source.attributes()).encode()
-            case [number, ".zarray"]:
+            case ["zarr.json"]:
+                return json.dumps(source.group()).encode()
+            case [number, "zarr.json"]:
                 return json.dumps(source.array(_index(number))).encode()
-            case [number, t, z, y, x]:
+            case [number, "c", t, z, y, x]:
                 return source.chunk(_index(number), [_index(part) for part in (t, z, y, x)])
         return None
 
@@ -229,7 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Access-Control-Allow-Origin", "*")  # the page has another port; the token guards
+            self.send_header(
+                "Access-Control-Allow-Origin", "*"
+            )  # the page has another port; the token guards
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
             if with_content:
