@@ -51,6 +51,7 @@ PROPERTIES = {
     if isinstance(inspect.getattr_static(CLASSES[name.split(".")[0]], name.split(".")[1]), property)
 }
 MADE_BY = {
+    "BrowserView": "`npy2bdv.view_in_browser`",
     "Dataset": "`npy2bdv.open`",
     "DatasetWriter": "`npy2bdv.create`",
     "Editor": "`npy2bdv.edit`",

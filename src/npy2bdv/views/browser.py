@@ -44,7 +44,7 @@ _guard = threading.Lock()
 
 
 class BrowserView:
-    """A dataset that is shown in a browser until `close`; made by `view_in_browser`.
+    """A dataset that is shown in a browser until `close`; made by `npy2bdv.view_in_browser`.
 
     Attributes
     ----------
