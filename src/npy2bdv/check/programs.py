@@ -197,7 +197,7 @@ def _napari(data: SpimData, types: Mapping[int, str], zarr_version: int | None) 
     elif not isinstance(data.loader, OtherLoader):
         yield (
             "does not open",
-            "it has no reader for this; npy2bdv.open(...).view(...).to_dask() gives it arrays",
+            "it has no reader of its own for this; the plugin of npy2bdv (extra napari) shows it",
         )
 
 

@@ -104,9 +104,15 @@ def _summary(report: Report) -> str:
         for severity in ("error", "warning", "note")
         if counts[severity]
     ]
-    seen = [f"{looked_at[name]} {name}" for name in ("views", "levels") if name in looked_at]
+    seen = [
+        f"{looked_at[name]} {name.removesuffix('s') if looked_at[name] == 1 else name}"
+        for name in ("views", "levels")
+        if name in looked_at
+    ]
     if "bytes" in looked_at:
-        seen.append(f"all pixels ({looked_at['bytes'] / 1e6:,.1f} MB in {looked_at['chunks']} chunks)")
+        seen.append(
+            f"all pixels ({looked_at['bytes'] / 1e6:,.1f} MB in {looked_at['chunks']} chunk{'' if looked_at['chunks'] == 1 else 's'})"
+        )
     elif seen:
         seen.append("pixels not read (--pixels reads them)")
     return "; ".join(filter(None, (", ".join(parts) or "nothing is wrong", ", ".join(seen))))
