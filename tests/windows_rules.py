@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -30,6 +31,7 @@ _DESCRIPTORS = Path("/proc/self/fd")  # Linux
 
 _BRIEFLY_S = 0.3
 """How long threads of tensorstore may still close what they have read; on Windows it lets others remove it."""
+_IN_CONTAINER = re.compile(r"\.(n5|zarr)[\\/]")
 
 kept = False
 """Whether the rules are kept at this moment."""
@@ -59,7 +61,7 @@ def _refusing(call: Callable[..., Any], names: int) -> Callable[..., Any]:
     def refusing(*args: Any, **options: Any) -> Any:
         if kept and not any(options.get(key) is not None for key in ("dir_fd", "src_dir_fd")):
             for path in args[:names]:
-                until = time.monotonic() + _BRIEFLY_S
+                until = time.monotonic() + (_BRIEFLY_S if _IN_CONTAINER.search(os.fspath(path)) else 0)
                 while (opened := held(path)) is not None and time.monotonic() < until:
                     time.sleep(0.01)
                 if opened is not None:
