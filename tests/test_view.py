@@ -55,8 +55,9 @@ def test_an_array_of_its_own(path: Path) -> None:
         assert view.chunks == view.level(0).chunks
         assert np.asarray(view, dtype="float32").dtype == np.float32
         np.testing.assert_array_equal(np.asarray(level), npy2bdv.downsample(STACK, (2, 4, 2)))
-        with pytest.raises(ValueError, match="copied into memory"):
-            np.array(view, copy=False)
+        if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # numpy 1 copies without asking
+            with pytest.raises(ValueError, match="copied into memory"):
+                np.array(view, copy=False)
 
 
 def test_read_into_an_array(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,9 +110,8 @@ def _summary(report: Report) -> str:
         if name in looked_at
     ]
     if "bytes" in looked_at:
-        seen.append(
-            f"all pixels ({looked_at['bytes'] / 1e6:,.1f} MB in {looked_at['chunks']} chunk{'' if looked_at['chunks'] == 1 else 's'})"
-        )
+        chunks = f"{looked_at['chunks']} chunk{'' if looked_at['chunks'] == 1 else 's'}"
+        seen.append(f"all pixels ({looked_at['bytes'] / 1e6:,.1f} MB in {chunks})")
     elif seen:
         seen.append("pixels not read (--pixels reads them)")
     return "; ".join(filter(None, (", ".join(parts) or "nothing is wrong", ", ".join(seen))))
