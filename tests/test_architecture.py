@@ -168,6 +168,7 @@ LIBRARIES = {
     "pandas": {"dataset"},
     "xarray": {"view"},
     "matplotlib": {"views"},
+    "mpl_toolkits": {"views"},
     "neuroglancer": {"views"},
     "napari": {"views"},
     "cyclopts": {"cli"},

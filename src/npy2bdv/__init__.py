@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from npy2bdv.view import Level, View
     from npy2bdv.views.browser import BrowserView, view_in_browser
     from npy2bdv.views.layers import napari_layers
+    from npy2bdv.views.layout import layout
+    from npy2bdv.views.preview import preview
     from npy2bdv.writer import DatasetWriter
 
 _HOMES = {
@@ -76,10 +78,12 @@ _HOMES = {
     "edit": "editor",
     "export": "export",
     "grid": "model.grid",
+    "layout": "views.layout",
     "merge": "merge",
     "napari_layers": "views.layers",
     "open": "dataset",
     "plan": "plan",
+    "preview": "views.preview",
     "recover": "recover",
     "repack": "repack",
     "resave": "resave",
@@ -121,11 +125,13 @@ __all__ = [
     "edit",
     "export",
     "grid",
+    "layout",
     "merge",
     "napari_layers",
     "npy2bdv",
     "open",
     "plan",
+    "preview",
     "recover",
     "repack",
     "resave",

@@ -74,6 +74,7 @@ def _app() -> App:
     from npy2bdv.cli.info import info
     from npy2bdv.cli.merge import merge
     from npy2bdv.cli.plan import plan
+    from npy2bdv.cli.preview import preview
     from npy2bdv.cli.recover import recover
     from npy2bdv.cli.repack import repack
     from npy2bdv.cli.speedtest import speedtest
@@ -89,7 +90,7 @@ def _app() -> App:
         help_format="markdown",
     )
     app.command(convert, name=("convert", "resave"))
-    for command in (demo, export, info, check, speedtest, recover, crop, merge, repack, plan, view):
+    for command in (demo, export, info, check, speedtest, recover, crop, merge, repack, plan, preview, view):
         app.command(command)
     app.command(transform)
     return app

@@ -70,7 +70,7 @@ def plan(
     levels
         none (the full resolution only), auto, or factors such as "1,1,1 1,2,2".
     out
-        Draw the layout into a file: NAME.svg.
+        Draw the layout into a file: NAME.png, NAME.svg or NAME.pdf (needs the extra npy2bdv[preview]).
     disk
         A folder on the disk that the recording is to go to: is there room?
     as_json
@@ -81,6 +81,7 @@ def plan(
     from npy2bdv.plan import plan as make
     from npy2bdv.plan.table import read_positions
     from npy2bdv.storage.disk import free_bytes
+    from npy2bdv.views.layout import layout, load_figure
 
     common: dict[str, Any] = {"dtype": dtype, "transpose_xy": transpose_xy, "unit": unit}
     if not set(flip) <= _FLIPS.keys():
@@ -102,8 +103,8 @@ def plan(
             f"the size of voxels is not known: give --voxel-size X,Y,Z, or columns voxel_x, voxel_y, voxel_z in "
             f"{positions}"
         )
-    if out is not None and out.suffix.lower() != ".svg":
-        raise InvalidInputError(f"--out {out} is not known as a picture; give NAME.svg")
+    if out is not None:
+        load_figure().check_suffix(out)
     found = make(rows, times, _number(rate), levels=arguments.levels(levels))
     free = None if disk is None else free_bytes(disk)
     full = []
@@ -113,7 +114,7 @@ def plan(
             f"{decimal(max(found.nbytes_by_format.values()))} without compression"
         ]
     if out is not None:
-        out.write_text(found.to_svg(), "utf-8")
+        layout(found).write(out)
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     warnings = [*found.warnings, *full]
     if as_json:

@@ -11,7 +11,9 @@ import numpy as np
 
 from npy2bdv.draft import Draft
 from npy2bdv.errors import InvalidInputError
+from npy2bdv.model.affine import Affine
 from npy2bdv.model.box import Box
+from npy2bdv.model.outline import Outline
 from npy2bdv.model.spimdata import GeneratedBy, ViewId, ViewRegistration
 from npy2bdv.plan.layout import Neighbours, Tile, neighbours, suspicions
 from npy2bdv.storage import FORMATS
@@ -40,11 +42,8 @@ class PlannedSetup:
         Of its stacks.
     stage_position_xyz, is_flipped
         Where the stage will be, in the unit of the plan; None where it is not said. Whether an axis runs against it.
-    corners_xyz
-        Where the corners of the image (centres of pixels, minus and plus half a pixel) lie in the world, in the unit of
-        the plan: x fastest, then y, then z.
-    box
-        The box around them.
+    outline
+        Where it lies in the world, in the unit of the plan.
     """
 
     id: int
@@ -54,8 +53,17 @@ class PlannedSetup:
     voxel_size_xyz: Triple
     stage_position_xyz: Triple | None
     is_flipped: bool
-    corners_xyz: tuple[Triple, ...]
-    box: Box
+    outline: Outline
+
+    @property
+    def corners_xyz(self) -> tuple[Triple, ...]:
+        """Where the corners of the image lie, in the unit of the plan: x fastest, then y, then z."""
+        return self.outline.corners_xyz
+
+    @property
+    def box(self) -> Box:
+        """The box around them."""
+        return self.outline.box
 
     @property
     def nbytes(self) -> int:
@@ -143,12 +151,10 @@ class Plan:
             "warnings": list(self.warnings),
         }
 
-    def to_svg(self) -> str:
-        """Draw the layout, seen along z: an SVG picture, x to the right and y downwards, as BigDataViewer shows it."""
-        from npy2bdv.plan.picture import draw
-
-        names = [setup.labels.get("tile", str(setup.id)) for setup in self.setups]
-        return draw([setup.corners_xyz for setup in self.setups], names, self.unit)
+    @property
+    def outlines(self) -> tuple[Outline, ...]:
+        """Where the stacks lie: what `npy2bdv.layout` draws."""
+        return tuple(setup.outline for setup in self.setups)
 
 
 def plan(
@@ -211,21 +217,23 @@ def plan(
     for id_ in ids:
         known, placement = draft.setups[id_], draft.setups[id_].placement
         total = ViewRegistration(transforms=draft.transforms(ViewId(0, id_))).total
+        labels = said.labels_of(known.value)
         z, y, x = known.pyramid.shape
-        ends = [(i, j, k) for k in (-0.5, z - 0.5) for j in (-0.5, y - 0.5) for i in (-0.5, x - 0.5)]
-        corners = total.apply(ends) * world_unit
-        low, high = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
         planned.append(
             PlannedSetup(
                 id=id_,
-                labels=said.labels_of(known.value),
+                labels=labels,
                 shape=known.pyramid.shape,
                 dtype=known.dtype.name,
                 voxel_size_xyz=sizes[len(planned)].size_xyz,
                 stage_position_xyz=None if placement is None else placement.stage_position_xyz,
-                corners_xyz=tuple((a, b, c) for a, b, c in corners.tolist()),
                 is_flipped=placement is not None and any(placement.flip_xyz),
-                box=Box((low[0], low[1], low[2]), (high[0], high[1], high[2])),
+                outline=Outline(
+                    label=labels.get("tile", str(id_)),
+                    attributes=labels,
+                    shape_xyz=(x, y, z),
+                    transform=Affine.scale([world_unit] * 3) @ total,
+                ),
             )
         )
     tiles = [_tile(setup) for setup in planned]
