@@ -47,10 +47,10 @@ def view(
         open_dataset(dataset) as opened,
         view_in_browser(opened, open_browser=open_browser, host=host, port=port) as shown,
     ):
-        console.print(json.dumps({"url": shown.url}) if as_json else f"{shown.url}\nCtrl-C ends it")
-        console.file.flush()
         forever = threading.Event()
         try:
+            console.print(json.dumps({"url": shown.url}) if as_json else f"{shown.url}\nCtrl-C ends it")
+            console.file.flush()
             while not forever.wait(0.5):  # in turns, since Windows would else not hear of Ctrl-C
                 pass
         except KeyboardInterrupt:
