@@ -198,6 +198,21 @@ def test_a_dataset_that_was_closed(tmp_path: Path) -> None:
     server.close()
 
 
+@pytest.mark.parametrize("options", [{"format": "n5"}, {"zarr_version": 3}], ids=["n5", "zarr"])
+def test_damaged_pixels_are_not_zeros(tmp_path: Path, options: dict[str, Any]) -> None:
+    """A chunk that is not found is one of zeros: damage has to be told apart from it."""
+    path = make(tmp_path / "scan.xml", **options)
+    with npy2bdv.open(path) as dataset:
+        server = served(dataset)
+        client = Client(server)
+        for file in tmp_path.rglob("*"):
+            if file.is_file() and file.suffix not in (".xml", ".json"):
+                file.write_bytes(file.read_bytes()[:20])
+        status, content = client.get(f"{client.root}/s0-t0/0/c/0/0/0/0")
+        assert (status, b"cannot be read" in content) == (500, True)
+        server.close()
+
+
 def test_where_views_are(tmp_path: Path) -> None:
     """The matrix leads from centres of voxels to where the dataset puts them."""
     with npy2bdv.open(make(tmp_path / "scan.xml")) as dataset:
@@ -221,8 +236,13 @@ def test_where_views_are(tmp_path: Path) -> None:
 def test_two_at_once_and_the_end(tmp_path: Path) -> None:
     with npy2bdv.open(make(tmp_path / "scan.xml")) as dataset:
         first = npy2bdv.view_in_browser(dataset, open_browser=False)
-        second = npy2bdv.view_in_browser(dataset, open_browser=False)
+        at = urlsplit(first.url).port or 0
+        second = npy2bdv.view_in_browser(dataset, open_browser=False, port=at)
         assert first.url != second.url
+        for host, port in [("127.0.0.1", at - 1), ("0.0.0.0", 0)]:
+            with pytest.raises(InvalidInputError, match=f"host='127.0.0.1', port={at}, .*close it"):
+                npy2bdv.view_in_browser(dataset, open_browser=False, host=host, port=port)
+        assert len(browser._running) == 2
         first.close()
         first.close()
         page = urlsplit(second.url)
@@ -257,7 +277,7 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
 def test_the_command_runs_until_it_is_interrupted(tmp_path: Path) -> None:
     path = make(tmp_path / "scan.xml")
-    command = [sys.executable, "-m", "npy2bdv", "view", str(path), "--no-open-browser", "--json"]
+    command = [sys.executable, "-m", "npy2bdv", "view", str(path), "--no-open", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         page = urlsplit(json.loads(process.stdout.readline())["url"])

@@ -14,7 +14,7 @@ def view(
     dataset: Path,
     /,
     *,
-    open_browser: bool = True,
+    open_browser: Annotated[bool, Parameter(name=("--open-browser", "--open"))] = True,
     host: str = "127.0.0.1",
     port: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,

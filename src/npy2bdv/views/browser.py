@@ -40,6 +40,7 @@ _COLORS = {
 }  # fmt: skip
 _SCREEN = 500.0  # pixels that the world is to fit into
 _running: set[BrowserView] = set()
+_place = ("", 0)  # host and port of the page's server, of which there is one for all that run
 _guard = threading.Lock()
 
 
@@ -63,12 +64,11 @@ class BrowserView:
             if self not in _running:
                 return
             _running.discard(self)
-            is_last = not _running
-        self._chunks.close()
-        if is_last:
-            import neuroglancer
+            if not _running:
+                import neuroglancer
 
-            neuroglancer.stop()
+                neuroglancer.stop()
+        self._chunks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +104,8 @@ def view_in_browser(
         The address that is listened at. Only programs on this machine reach the default. Whoever reaches another one
         and knows the address of the page, which holds a random token, sees the dataset.
     port
-        Where the page is; its pixels come from the next port. 0: any two that are free.
+        Where the page is; its pixels come from the next port. 0: any two that are free. While another view runs, its
+        page's host and port are those of all.
 
     Returns
     -------
@@ -114,7 +115,8 @@ def view_in_browser(
     Raises
     ------
     InvalidInputError
-        If neuroglancer is not installed, the dataset has no views, or a port cannot be used.
+        If neuroglancer is not installed, the dataset has no views, a port cannot be used, or another view runs at
+        another host or port.
 
     Examples
     --------
@@ -123,6 +125,7 @@ def view_in_browser(
         with npy2bdv.open("scan.xml") as dataset, npy2bdv.view_in_browser(dataset):
             input("Enter ends it")
     """
+    global _place
     try:
         import neuroglancer
     except ImportError:
@@ -136,24 +139,30 @@ def view_in_browser(
         raise InvalidInputError("the dataset has no view that is not missing; there is nothing to look at")
     token = secrets.token_urlsafe(24)
     sources = {f"s{each.setup}-t{each.first_time}": Source(each) for each in shown}
-    try:
-        chunks = ChunkServer(sources, token, host, port + 1 if port else 0)
-    except OSError as error:
-        raise _taken(host, port, error) from error
-    try:
-        with _guard:
+    with _guard:
+        if _running and (host != _place[0] or port not in (0, _place[1])):
+            raise InvalidInputError(
+                f"host={host!r}, port={port} cannot be: a view that is not closed has its page at host={_place[0]!r}, "
+                f"port={_place[1]}, as all that run at once; close it, or give its host and port=0"
+            )
+        try:
+            chunks = ChunkServer(sources, token, host, port + 1 if port and not _running else 0)
+        except OSError as error:
+            raise _taken(host, port, error) from error
+        try:
             if not _running:
                 neuroglancer.set_server_bind_address(host, port)
             viewer = neuroglancer.Viewer(token=token)
             url = str(viewer.get_viewer_url())
             viewer.set_state(_state(neuroglancer, shown, chunks.url(urlsplit(url).hostname or host)))
-            view = BrowserView(url, viewer, chunks)
-            _running.add(view)
-    except BaseException as error:
-        chunks.close()
-        if isinstance(error, OSError):
-            raise _taken(host, port, error) from error
-        raise
+        except BaseException as error:
+            chunks.close()
+            if isinstance(error, OSError):
+                raise _taken(host, port, error) from error
+            raise
+        view = BrowserView(url, viewer, chunks)
+        _running.add(view)
+        _place = host, urlsplit(url).port or 0
     if open_browser:
         webbrowser.open(url)
     return view

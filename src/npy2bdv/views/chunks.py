@@ -173,11 +173,11 @@ class ChunkServer:
                 return (HTTPStatus.OK, content) if content is not None else (HTTPStatus.NOT_FOUND, b"")
         try:
             content = self._content(rest)
-        except (ValueError, LookupError):
-            content = None
-        except BdvError as error:
+        except (BdvError, OSError) as error:  # first, since damage is a ValueError, too, and no zeros
             logger.warning("%s: %s", rest, error)
             return HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode()
+        except (ValueError, LookupError):
+            content = None
         if content is None:
             return HTTPStatus.NOT_FOUND, b""
         with self._guard:
